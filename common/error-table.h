@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Every error a client can be told. Wire names are for ever; new rows go to the end.
+ *      NAME                errno         wire name             sentence shown to a person */
+ERROR(  SYSTEM,             EIO,          "system",             "a system call failed")
+ERROR(  INVALID,            EINVAL,       "invalid-argument",   "the request is not well formed")
+ERROR(  UNKNOWN_METHOD,     ENOSYS,       "unknown-method",     "this daemon does not know the method")
+ERROR(  NOT_FOUND,          ESRCH,        "not-found",          "no such process")
+ERROR(  EXISTS,             EEXIST,       "exists",             "the name is taken")
+ERROR(  WRONG_STATE,        EBUSY,        "wrong-state",        "the process is in another state")
+ERROR(  NOT_RUNNING,        ECHILD,       "not-running",        "the process is not running")
+ERROR(  DENIED,             EPERM,        "denied",             "not permitted")
+ERROR(  LIMIT,              EDQUOT,       "limit",              "a limit of the daemon is reached")
+ERROR(  NO_SPACE,           ENOSPC,       "no-space",           "the disk is full")
+ERROR(  NO_MEMORY,          ENOMEM,       "no-memory",          "out of memory")
+ERROR(  SPAWN,              ENOEXEC,      "spawn-failed",       "the program could not be started")
+ERROR(  STDIN_CLOSED,       EPIPE,        "stdin-closed",       "the process's stdin is closed")
+ERROR(  WOULD_BLOCK,        EAGAIN,       "would-block",        "the queue is full for now")
+ERROR(  TIMEOUT,            ETIMEDOUT,    "timeout",            "the deadline has passed")
+ERROR(  VERSION,            EPROTONOSUPPORT, "version-mismatch", "client and daemon speak no common version")
+ERROR(  PROTOCOL,           EPROTO,       "protocol-error",     "a frame is malformed")
+ERROR(  TOO_LARGE,          EMSGSIZE,     "too-large",          "larger than the protocol allows")
+ERROR(  SHUTTING_DOWN,      ESHUTDOWN,    "shutting-down",      "the daemon is stopping")
+ERROR(  CANCELLED,          ECANCELED,    "cancelled",          "the request was cancelled")
+ERROR(  UNREACHABLE,        ECONNREFUSED, "unreachable",        "no daemon answers")
+ERROR(  ALREADY_RUNNING,    EADDRINUSE,   "already-running",    "another daemon uses this socket or state directory")
+ERROR(  UNSUPPORTED,        EOPNOTSUPP,   "unsupported",        "this is not supported here")

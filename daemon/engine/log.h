@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* The log of one process: its only buffer. Bytes come in by splice(2), readers are cursors. Knows no process
+ * and no client. */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "common/error.h"
+#include "common/protocol.h"
+
+typedef struct Log Log;
+
+typedef struct LogOptions {
+        uint64_t retention_bytes; /* data bytes to keep, at least; whole segments go, oldest first */
+        uint64_t segment_bytes;   /* 0: retention / 8, within 64 KiB to 8 MiB */
+} LogOptions;
+
+/* One step of a reader: a piece of data of one source, a gap, or a record without bytes. */
+typedef struct LogChunk {
+        RecordHeader header; /* offset of its first byte, time, run, kind, source */
+        uint64_t argument;   /* of a record without bytes; of a gap: the bytes lost */
+        size_t size;         /* of data: how many bytes */
+        int fd; /* of data: the segment's file, borrowed, good until the log is next changed; -1 otherwise */
+        uint64_t file_offset;
+} LogChunk;
+
+/* A reader's place. Plain data: copy it, keep it as long as the log lives. Zero-initialised it is at the
+ * log's begin. Retention makes no cursor invalid: one that was passed by gets a gap. Holds no file and no
+ * memory. */
+typedef struct LogCursor {
+        uint64_t offset;  /* of the next byte */
+        uint64_t segment; /* private: begin of the segment */
+        uint32_t record;  /* private: number of the next record in the segment's index */
+        uint32_t flags;   /* private */
+} LogCursor;
+
+/**
+ * log_open() - open a log, making it if it is not there
+ * @dir_fd:   directory of the process, borrowed during the call; the log opens one of its own when it needs
+ * it and holds no descriptor while idle (log_idle()), so the path is kept
+ * @path:     absolute path of the directory (exists, 0700)
+ *
+ * Recovers from a kill at any instant: the data file's size is the truth; an index record without bytes
+ * behind it means nothing. Names: SEGMENT is the offset in 20 digits; SEGMENT.log holds bytes only,
+ * SEGMENT.idx records of 32 bytes.
+ *
+ * Return: 0; -EUCLEAN (SYSTEM) with the file's name when the files contradict each other in a way that a kill
+ * cannot explain; -errno.
+ */
+int log_open(Log **ret_log, const char *path, const LogOptions *options, Error *reterr_error);
+Log *log_free(Log *log);
+DEFINE_CLEANUP(Log *, log_free);
+
+/** log_remove() - delete all files of a log that is not open; the directory stays. Return: 0 or -errno. */
+int log_remove(const char *path);
+
+uint64_t log_begin(const Log *log);      /* the lowest offset that is kept */
+uint64_t log_end(const Log *log);        /* the offset that the next byte will have */
+uint64_t log_lost(const Log *log);       /* bytes lost in gaps of a full disk (not by retention), ever */
+uint64_t log_disk_bytes(const Log *log); /* data bytes kept */
+
+/**
+ * log_splice() - move what a pipe holds into the log, once
+ * @source:     SOURCE_STDOUT or SOURCE_STDERR
+ * @pipe_fd:    non-blocking read end
+ * @max:        at most so many bytes
+ * @ret_n:      bytes moved; 0 with return 0 means end of file
+ *
+ * Writes an index record first where one is needed (another source or run than the last, or more than
+ * LOG_RECORD_USEC since, or a new segment), then moves the bytes by splice(2) at the offset equal to the
+ * file's size: a kill at any instant loses, doubles and moves nothing. Rotates and applies retention itself,
+ * but keeps everything at or above the floor (log_set_floor()).
+ *
+ * Return: 0; -EAGAIN: the pipe is empty; -ENOSPC: the disk is full even after the oldest segments went
+ * (nothing was moved); -EDQUOT: retention would have to drop bytes above the floor: the caller lets the
+ * process wait; -errno.
+ */
+int log_splice(Log *log, Source source, uint32_t run, int pipe_fd, size_t max, size_t *ret_n,
+               Error *reterr_error);
+#define LOG_RECORD_USEC 1000 /* data of one source and run within this time may share a record */
+
+/** log_set_floor() - nothing at or above this offset may be dropped (UINT64_MAX: no such bound, the default).
+ */
+void log_set_floor(Log *log, uint64_t offset);
+
+/**
+ * log_append() - append bytes from memory instead of a pipe (tests, and what is not splicable); same order,
+ * not exact under kill
+ */
+int log_append(Log *log, Source source, uint32_t run, const void *data, size_t size, Error *reterr_error);
+
+/**
+ * log_record() - append a record without bytes
+ * Space for it is reserved ahead, so that a full disk does not refuse the record of an exit. Return: 0;
+ * -ENOSPC; -errno.
+ */
+int log_record(Log *log, RecordKind kind, Source source, uint32_t run, uint64_t argument,
+               Error *reterr_error);
+
+/**
+ * log_last_record() - the latest record of a kind in the log (searched backwards within what is kept)
+ * @run:  of this run only; 0: any
+ * Return: 1 and *ret_chunk; 0 if there is none; -errno.
+ */
+int log_last_record(Log *log, RecordKind kind, uint32_t run, LogChunk *ret_chunk);
+
+/**
+ * log_discard_begin() - start to discard, as the disk is full
+ * @ret_fd:  a memfd, owned by the caller, who hands a duplicate to the keeper BEFORE the first log_discard():
+ * its size counts what was discarded, its pages are punched out again
+ */
+int log_discard_begin(Log *log, uint32_t run, int *ret_fd, Error *reterr_error);
+/** log_discard_resume() - after log_open() by a new engine: go on discarding with the keeper's memfd. */
+int log_discard_resume(Log *log, uint32_t run, int fd, Error *reterr_error);
+/** log_discard() - move what a pipe holds into nothing, counted by the memfd; log_end() advances. Return as
+ * log_splice(). */
+int log_discard(Log *log, int fd, int pipe_fd, size_t max, size_t *ret_n, Error *reterr_error);
+/** log_discard_end() - try to log again: records the gap in a new segment. Return: 0 (the caller drops the
+ * memfd); -ENOSPC: not yet. */
+int log_discard_end(Log *log, int fd, Error *reterr_error);
+
+/** log_seek_offset() - to an offset; a record without bytes that stands at it comes first. Beyond the end:
+ * -EINVAL. Below the begin: the first step is a gap. */
+int log_seek_offset(Log *log, LogCursor *ret_cursor, uint64_t offset);
+/** log_seek_end() - behind the last record. */
+void log_seek_end(Log *log, LogCursor *ret_cursor);
+/** log_seek_time() - to the first record at or after a time (logarithmic in records); the end if there is
+ * none. */
+int log_seek_time(Log *log, LogCursor *ret_cursor, uint64_t time_usec);
+/** log_seek_run() - to the START record of a run, or the first record of it that is kept. Return: 0; -ENOENT:
+ * nothing of it is kept. */
+int log_seek_run(Log *log, LogCursor *ret_cursor, uint32_t run);
+/** log_seek_lines() - so that 'n' lines of the chosen sources (bit 1 << Source) follow up to the end; an
+ * unfinished last line counts as one. */
+int log_seek_lines(Log *log, LogCursor *ret_cursor, uint64_t n, unsigned sources);
+
+/**
+ * log_next() - the next step of a reader
+ * @cursor:   moved behind what is returned; data that is cut to 'max' goes on with the next call
+ * @max:      most data bytes in one chunk, at least 1
+ * @sources:  bits 1 << SOURCE_STDOUT, 1 << SOURCE_STDERR: data of other sources is passed over without being
+ * read
+ *
+ * Return: 1 and *ret_chunk; 0 at the end (try again when the log has grown); -errno.
+ */
+int log_next(Log *log, LogCursor *cursor, size_t max, unsigned sources, LogChunk *ret_chunk);
+
+/** log_idle() - close every descriptor; they are opened again when needed. For a process that has nothing to
+ * say. */
+void log_idle(Log *log);
+
+/** log_sync() - fdatasync(2) what is open; used at the end of a run. Return: 0 or -errno. */
+int log_sync(Log *log);

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* Accepted input of one process: what clients wrote, in order, delivered to the pipe exactly once by
+ * sendfile(2). No events, no clients.
+ *
+ * stdin.log holds the bytes at their stdin offsets (what has been delivered is punched out again); stdin.idx
+ * holds fixed records of 64 bytes. A record is what accepts: bytes are written first, then the record; bytes
+ * behind the last record's end were never accepted and are overwritten. What has been delivered is the offset
+ * of the open file description 'position', of which the keeper holds a duplicate: sendfile(2) with a NULL
+ * offset moves bytes and position in one system call. */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/error.h"
+
+#define STDIN_WRITER_SIZE                                                                                    \
+        16 /* a writer's key, hashed (siphash or FNV-1a 128) to this many bytes by stdin_writer_hash() */
+
+typedef struct StdinLog StdinLog;
+
+typedef struct StdinWriter {
+        uint8_t id[STDIN_WRITER_SIZE];
+} StdinWriter;
+
+/** stdin_writer_hash() - the id of a key of any bytes. */
+StdinWriter stdin_writer_hash(const void *key, size_t size);
+
+/**
+ * stdin_log_open() - open or make the stdin log in the directory 'path'
+ * @position_fd:  the keeper's duplicate, owned by the log from now on; -1: none was handed over, then
+ * position starts at the accepted end of the run before
+ *
+ * Completes what a kill interrupted (a cancellation recorded but not carried out). Holds no descriptor until
+ * one is needed, unless position_fd is given.
+ */
+int stdin_log_open(StdinLog **ret_log, const char *path, int position_fd, Error *reterr_error);
+StdinLog *stdin_log_free(StdinLog *log);
+DEFINE_CLEANUP(StdinLog *, stdin_log_free);
+
+/** stdin_log_begin_run() - a new run: what is left of earlier runs is dropped (recorded), stdin is open
+ * again. Return: 0 or -errno. */
+int stdin_log_begin_run(StdinLog *log, uint32_t run, Error *reterr_error);
+
+/**
+ * stdin_log_position_fd() - the descriptor whose offset is the position, opened if need be
+ * @ret_fd:   borrowed; the caller PUTs a duplicate to the keeper before the first stdin_log_deliver() after
+ * *ret_is_new was true
+ */
+int stdin_log_position_fd(StdinLog *log, int *ret_fd, bool *ret_is_new, Error *reterr_error);
+
+uint64_t stdin_log_accepted(const StdinLog *log); /* stdin offset up to which input is accepted */
+uint64_t stdin_log_taken(const StdinLog *log);    /* up to which the pipe has it (or it was cancelled) */
+bool stdin_log_eof(const StdinLog *log);          /* an end of file was accepted in this run */
+
+/**
+ * stdin_log_accept() - accept bytes and, with eof, the end of file after them; atomic
+ * @writer:    who; may be NULL (no retry detection)
+ * @position:  where the bytes stand in the writer's own count; those below what is already accepted of the
+ * writer are skipped, and a position above it is -EINVAL
+ * @ret_accepted:  the writer's count afterwards (may be NULL)
+ * @ret_end:       the stdin offset behind the bytes, also when they had been accepted before (may be NULL)
+ *
+ * Return: 0; -EPIPE (STDIN_CLOSED) after an end of file, unless all of it had been accepted before; -ENOSPC;
+ * -errno. On failure nothing is accepted.
+ */
+int stdin_log_accept(StdinLog *log, const StdinWriter *writer, uint64_t position, const void *data,
+                     size_t size, bool eof, uint64_t *ret_accepted, uint64_t *ret_end, Error *reterr_error);
+
+/**
+ * stdin_log_writer() - how much of a writer has been accepted and taken, in the writer's own count (0, 0 if
+ * it is not known)
+ * @ret_end: stdin offset behind its last accepted byte; @ret_eof: whether this writer sent the end of file.
+ * Looks back over what is kept of the index of this and earlier runs (at least 4,096 records).
+ */
+int stdin_log_writer(StdinLog *log, const StdinWriter *writer, uint64_t *ret_accepted, uint64_t *ret_taken,
+                     uint64_t *ret_end, bool *ret_eof);
+
+/**
+ * stdin_log_deliver() - move accepted bytes into the pipe, as many as it takes now
+ * @pipe_fd:  non-blocking write end
+ * @ret_n:    bytes moved
+ *
+ * Return: 0: all accepted bytes are delivered; -EAGAIN: the pipe is full; -EPIPE: nobody reads any more
+ * (SIGPIPE must be ignored); -errno.
+ */
+int stdin_log_deliver(StdinLog *log, int pipe_fd, size_t *ret_n, Error *reterr_error);
+
+/** stdin_log_cancel() - drop what is accepted and not taken. A pending end of file is kept. @ret_dropped:
+ * bytes. */
+int stdin_log_cancel(StdinLog *log, uint64_t *ret_dropped, Error *reterr_error);
+
+/** stdin_log_idle() - close what is open but the position descriptor. */
+void stdin_log_idle(StdinLog *log);

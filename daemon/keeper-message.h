@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* The messages between keeper and engine, in one table: fixed-size structs over SOCK_SEQPACKET, descriptors
+ * beside them. */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "common/error.h"
+#include "common/macro.h"
+
+/* The engine finds its end of the socket at this descriptor. */
+#define KEEPER_ENGINE_FD 3
+
+/*      NAME          number   direction and meaning; fds that travel with it, in this order */
+#define KEEPER_MESSAGES(X)                                                                                   \
+        /* keeper to engine: the handover, in this order: HELLO, FD*, CHILD*, READY */                       \
+        X(HELLO, 1)   /* instance, engine_restarts, n_watchdog_usec in usec; pid: the keeper's */            \
+        X(FD, 2)      /* label, process, run; 1 fd */                                                        \
+        X(CHILD, 3)   /* process, run, pid, state (KEEPER_CHILD_*), and as SPAWNED or EXITED; no fds */      \
+        X(READY, 4)   /* the handover is complete */                                                         \
+        X(SPAWNED, 5) /* process, run; state RUNNING with pid, or FAILED with error and text (the step) */   \
+        X(EXITED, 6)  /* process, run, pid, state EXITED, wait_code, wait_status, usage, usec (real time of  \
+                         the reap) */                                                                        \
+        X(REAPED,                                                                                            \
+          7) /* pid: an orphan that was adopted has ended; a hint that a tree may have become empty */       \
+        X(SIGNALLED, 8)  /* process, run, error (0 or errno): the answer to SIGNAL */                        \
+        X(PING, 9)       /* answer PONG; sent only when a watchdog is configured */                          \
+        X(TERMINATE, 10) /* the daemon was asked to stop (SIGTERM): stop every process, then send STOPPED */ \
+        /* engine to keeper */                                                                               \
+        X(SPAWN, 32)  /* process, run, flags (KEEPER_SPAWN_*); fds: see KEEPER_SPAWN_* */                    \
+        X(PUT, 33)    /* label, process, run; 1 fd, replaces one of the same label, process and run */       \
+        X(DROP, 34)   /* label, process, run: close it; harmless if it is not there */                       \
+        X(SIGNAL, 35) /* process, run, signal, flags (1: the process group): kill(2) the main process if not \
+                         reaped */                                                                           \
+        X(FORGET, 36) /* process, run: its end or failure is recorded durably */                             \
+        X(PONG, 37)   /* */                                                                                  \
+        X(STOPPED, 38) /* no process is left: exit with status 0 */                                          \
+        X(UPGRADE, 39) /* text: path of the binary to execute in place, empty: the same path as now */       \
+        X(SERVING, 40) /* the engine accepts clients: READY=1 to systemd, close the ready descriptor */
+
+typedef enum KeeperMessageType {
+#define X(name, number) KEEPER_##name = number,
+        KEEPER_MESSAGES(X)
+#undef X
+} KeeperMessageType;
+
+/* What a descriptor in the keeper's bag is. LISTENER has process 0; its run numbers the listeners from 0. */
+typedef enum KeeperLabel {
+        KEEPER_LABEL_NONE,
+        KEEPER_LABEL_LISTENER,
+        KEEPER_LABEL_STDIN,    /* engine's end of the pipe: write */
+        KEEPER_LABEL_STDOUT,   /* read */
+        KEEPER_LABEL_STDERR,   /* read */
+        KEEPER_LABEL_POSITION, /* the open file of the stdin log whose offset is what has been delivered */
+        KEEPER_LABEL_DISCARD,  /* a memfd whose size counts bytes that a full disk made us discard */
+        KEEPER_LABEL_N_,
+} KeeperLabel;
+
+typedef enum KeeperChildState {
+        KEEPER_CHILD_NONE,
+        KEEPER_CHILD_RUNNING,
+        KEEPER_CHILD_FAILED, /* never executed: error, text = step */
+        KEEPER_CHILD_EXITED, /* reaped, waits for FORGET */
+} KeeperChildState;
+
+/* SPAWN: fds[0] is the spec (a sealed memfd, below); then one for each bit that is set, lowest bit first.
+ * The keeper passes CHILD_* to the child and closes them; ENGINE_* go into the bag under the label of the
+ * same name. */
+#define KEEPER_SPAWN_CHILD_STDIN (1u << 0)
+#define KEEPER_SPAWN_CHILD_STDOUT (1u << 1)
+#define KEEPER_SPAWN_CHILD_STDERR (1u << 2) /* not set: stderr is the same as stdout */
+#define KEEPER_SPAWN_ENGINE_STDIN (1u << 3)
+#define KEEPER_SPAWN_ENGINE_STDOUT (1u << 4)
+#define KEEPER_SPAWN_ENGINE_STDERR (1u << 5)
+#define KEEPER_SPAWN_CGROUP                                                                                  \
+        (1u << 6) /* directory of the cgroup to be born in (CLONE_INTO_CGROUP; fallback: cgroup.procs) */
+
+#define KEEPER_TEXT_MAX 256 /* with NUL */
+
+typedef struct KeeperUsage {
+        uint64_t user_usec;
+        uint64_t system_usec;
+        uint64_t max_rss_bytes;
+        uint64_t minor_faults;
+        uint64_t major_faults;
+        uint64_t in_blocks;
+        uint64_t out_blocks;
+        uint64_t voluntary_switches;
+        uint64_t involuntary_switches;
+} KeeperUsage;
+
+typedef struct KeeperMessage {
+        uint32_t type;    /* KeeperMessageType */
+        uint32_t label;   /* KeeperLabel */
+        uint64_t process; /* id, 0: none */
+        uint32_t run;
+        uint32_t flags;
+        uint32_t state; /* KeeperChildState */
+        int32_t pid;
+        int32_t error; /* positive errno */
+        int32_t signal;
+        int32_t wait_code;   /* si_code of waitid(2): CLD_EXITED, CLD_KILLED, CLD_DUMPED */
+        int32_t wait_status; /* si_status */
+        uint32_t engine_restarts;
+        uint32_t zero;
+        uint64_t usec;
+        uint8_t instance[16];
+        KeeperUsage usage;
+        char text[KEEPER_TEXT_MAX];
+} KeeperMessage;
+
+/* The spec of a SPAWN: this header, then NUL-terminated strings back to back: argv (n_args), env (n_env,
+ * "K=V"), cwd (1), mark (1; "NAME=VALUE" that is added to env so that descendants can be found; empty: none).
+ * The engine writes it, so the keeper only checks that counts and size agree. argv[0] without a slash is
+ * looked up in the PATH of env (default /usr/local/bin:/usr/bin:/bin). */
+#define KEEPER_SPEC_MAGIC UINT32_C(0x31535850)
+
+typedef struct KeeperSpec {
+        uint32_t magic;
+        uint32_t size; /* of the whole block, header included */
+        uint32_t n_args;
+        uint32_t n_env;
+        uint32_t umask;
+        uint32_t zero;
+} KeeperSpec;
+
+/**
+ * keeper_message_send() - send one message with its descriptors (borrowed)
+ * Return: 0; -EAGAIN when the socket is full (only on a non-blocking socket); -EPIPE or -ECONNRESET when the
+ * other side is gone; -errno.
+ */
+int keeper_message_send(int socket_fd, const KeeperMessage *message, const int *fds, size_t n_fds);
+
+/**
+ * keeper_message_receive() - receive one message
+ * @ret_fds:  room for FD_PASS_MAX; received ones are owned by the caller
+ *
+ * Return: 1; 0 at end of file; -EAGAIN; -EPROTO (descriptors are closed) when the size or type is wrong;
+ * -errno.
+ */
+int keeper_message_receive(int socket_fd, KeeperMessage *ret_message, int *ret_fds, size_t *ret_n_fds);
