@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "daemon/engine/registry.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/engine/registry-private.h"
+#include "daemon/engine/registry-run-table.h"
+
+/* So many unused pages are kept within the file for the exits and events of a full disk; they are counted
+ * every so many commits. */
+#define RESERVE_PAGES 64
+#define RESERVE_BYTES (RESERVE_PAGES * 4096)
+#define RESERVE_COMMITS 32
+
+#define KEYS_MAX 10000
+#define KEYS_PRUNE 64 /* so many may be kept beyond */
+#define KEY_LIFE_USEC (3600 * USEC_PER_SEC)
+
+/* Makes unused pages: a row of that size is inserted and deleted again. The file gets its blocks before, as a
+ * checkpoint will look for them. On a full disk nothing happens. */
+static void registry_refill_reserve(Registry *registry) {
+        StoreStatement *statement;
+        int r;
+
+        r = store_n_free(registry->store);
+        if (r < 0 || r >= RESERVE_PAGES / 2 || store_extend(registry->store, RESERVE_PAGES + 8) < 0)
+                return;
+        r = store_write(registry->store, STATEMENT_ADD_RESERVE, &statement, NULL);
+        if (r == 0) {
+                store_bind_u64(statement, 1, RESERVE_BYTES);
+                r = store_run(registry->store, statement, NULL);
+        }
+        if (r == 0)
+                r = store_write(registry->store, STATEMENT_DROP_RESERVE, &statement, NULL);
+        if (r == 0)
+                r = store_run(registry->store, statement, NULL);
+        if (r < 0)
+                store_rollback(registry->store);
+        (void)store_commit(registry->store, NULL);
+}
+
+int registry_open(Registry **ret_registry, const char *path, Error *reterr_error) {
+        CLEANUP(registry_free) Registry *registry = NULL;
+        int r;
+
+        registry = calloc(1, sizeof(*registry));
+        if (!registry)
+                return error_set_errno(reterr_error, ENOMEM, "cannot open the registry '%s'", path);
+        r = store_open(&registry->store, path, &registry_store_config, reterr_error);
+        if (r < 0)
+                return r;
+        registry_refill_reserve(registry);
+        *ret_registry = TAKE(registry);
+        return 0;
+}
+
+Registry *registry_free(Registry *registry) {
+        if (!registry)
+                return NULL;
+        (void)store_free(registry->store);
+        free(registry);
+        return NULL;
+}
+
+int registry_commit(Registry *registry, Error *reterr_error) {
+        int r;
+
+        if (!store_dirty(registry->store))
+                return 0;
+        r = store_commit(registry->store, reterr_error);
+        if (r < 0)
+                return r;
+        if (++registry->n_commits >= RESERVE_COMMITS) {
+                registry->n_commits = 0;
+                registry_refill_reserve(registry);
+        }
+        return 0;
+}
+
+bool registry_dirty(const Registry *registry) {
+        return store_dirty(registry->store);
+}
+
+/* --- processes --- */
+
+int registry_add_process(Registry *registry, RegistryProcess *process, Error *reterr_error) {
+        StoreStatement *statement;
+        int r;
+
+        r = store_write(registry->store, STATEMENT_ADD_PROCESS, &statement, reterr_error);
+        if (r < 0)
+                return r;
+        if (process->id != 0)
+                store_bind_u64(statement, 1, process->id);
+        store_bind_bytes(statement, 2, process->name);
+        store_bind_bytes(statement, 3, process->config ? process->config : "");
+        store_bind_u64(statement, 4, process->created_usec);
+        store_bind_u64(statement, 5, process->paused);
+        r = store_run(registry->store, statement, reterr_error);
+        if (r == -EEXIST)
+                return error_set(reterr_error, ERROR_EXISTS, "the name '%s' or the id %llu is taken",
+                                 process->name ? process->name : "", (unsigned long long)process->id);
+        if (r < 0)
+                return r;
+        process->id = store_inserted(registry->store);
+        return 0;
+}
+
+static int registry_not_found(uint64_t id, Error *reterr_error) {
+        return error_set(reterr_error, ERROR_NOT_FOUND, "no process %llu is registered",
+                         (unsigned long long)id);
+}
+
+int registry_set_paused(Registry *registry, uint64_t id, bool paused, Error *reterr_error) {
+        StoreStatement *statement;
+        int r;
+
+        r = store_write(registry->store, STATEMENT_SET_PAUSED, &statement, reterr_error);
+        if (r < 0)
+                return r;
+        store_bind_u64(statement, 1, id);
+        store_bind_u64(statement, 2, paused);
+        r = store_run(registry->store, statement, reterr_error);
+        if (r < 0)
+                return r;
+        return store_changed(registry->store) > 0 ? 0 : registry_not_found(id, reterr_error);
+}
+
+int registry_remove_process(Registry *registry, uint64_t id, Error *reterr_error) {
+        StoreStatement *statement;
+        int r;
+
+        r = store_write(registry->store, STATEMENT_REMOVE_PROCESS, &statement, reterr_error);
+        if (r < 0)
+                return r;
+        store_bind_u64(statement, 1, id);
+        r = store_run(registry->store, statement, reterr_error);
+        if (r < 0)
+                return r;
+        return store_changed(registry->store) > 0 ? 0 : registry_not_found(id, reterr_error);
+}
+
+/* --- runs --- */
+
+#define BIND_NUMBER(statement, parameter, field) store_bind_u64(statement, parameter, (uint64_t)(field))
+#define BIND_TEXT(statement, parameter, field) store_bind_bytes(statement, parameter, field)
+#define READ_NUMBER(statement, column, field)                                                                \
+        ((field) = (__typeof__(field))store_column_u64(statement, column))
+#define READ_TEXT(statement, column, field)                                                                  \
+        ((void)snprintf(field, sizeof(field), "%s", store_column_bytes(statement, column)))
+
+int registry_put_run(Registry *registry, const RegistryRun *run, Error *reterr_error) {
+        StoreStatement *statement;
+        int parameter = 1;
+        int r;
+
+        r = store_write(registry->store, STATEMENT_PUT_RUN, &statement, reterr_error);
+        if (r < 0)
+                return r;
+        store_bind_u64(statement, parameter++, run->process);
+#define X(type, name, field) BIND_##type(statement, parameter++, run->field);
+        RUN_TABLE(X)
+#undef X
+        r = store_run(registry->store, statement, reterr_error);
+        return r == -ESRCH ? registry_not_found(run->process, reterr_error) : r;
+}
+
+/* Reads the columns "process" and those of the table from 'column' on. */
+static void registry_read_run(StoreStatement *statement, int column, RegistryRun *ret_run) {
+        memset(ret_run, 0, sizeof(*ret_run));
+        ret_run->process = store_column_u64(statement, column++);
+#define X(type, name, field) READ_##type(statement, column++, ret_run->field);
+        RUN_TABLE(X)
+#undef X
+}
+
+int registry_load(Registry *registry, RegistryProcessFn fn, void *userdata, Error *reterr_error) {
+        RegistryProcess process;
+        StoreStatement *statement;
+        RegistryRun run;
+        bool has_run;
+        int r;
+
+        r = store_read(registry->store, STATEMENT_LOAD, &statement, reterr_error);
+        if (r < 0)
+                return r;
+        for (;;) {
+                r = store_step(registry->store, statement, reterr_error);
+                if (r <= 0)
+                        return r;
+                process = (RegistryProcess){
+                        .id = store_column_u64(statement, 0),
+                        .name = store_column_bytes(statement, 1),
+                        .config = store_column_bytes(statement, 2),
+                        .created_usec = store_column_u64(statement, 3),
+                        .paused = store_column_u64(statement, 4) != 0,
+                };
+                has_run = !store_column_null(statement, 5);
+                if (has_run)
+                        registry_read_run(statement, 5, &run);
+                r = fn(&process, has_run ? &run : NULL, userdata);
+                if (r != 0) {
+                        store_done(statement);
+                        return r;
+                }
+        }
+}
+
+int registry_runs(Registry *registry, uint64_t process, unsigned max, RegistryRunFn fn, void *userdata,
+                  Error *reterr_error) {
+        StoreStatement *statement;
+        RegistryRun run;
+        int r;
+
+        r = store_read(registry->store, STATEMENT_RUNS, &statement, reterr_error);
+        if (r < 0)
+                return r;
+        store_bind_u64(statement, 1, process);
+        store_bind_u64(statement, 2, max);
+        for (;;) {
+                r = store_step(registry->store, statement, reterr_error);
+                if (r <= 0)
+                        return r;
+                registry_read_run(statement, 0, &run);
+                r = fn(&run, userdata);
+                if (r != 0) {
+                        store_done(statement);
+                        return r;
+                }
+        }
+}
+
+/* --- keys of requests --- */
+
+/* The newest KEYS_MAX stay, and of those none that is older than its life. The clock may have jumped: then a
+ * key lives longer, at most until KEYS_MAX others have come. */
+static int registry_prune_keys(Registry *registry, uint64_t newest_id, uint64_t time_usec,
+                               Error *reterr_error) {
+        StoreStatement *statement;
+        int r;
+
+        r = store_write(registry->store, STATEMENT_PRUNE_KEYS, &statement, reterr_error);
+        if (r < 0)
+                return r;
+        store_bind_u64(statement, 1, newest_id > KEYS_MAX ? newest_id - KEYS_MAX : 0);
+        store_bind_u64(statement, 2, time_usec > KEY_LIFE_USEC ? time_usec - KEY_LIFE_USEC : 0);
+        return store_run(registry->store, statement, reterr_error);
+}
+
+int registry_put_key(Registry *registry, const char *key, uint64_t time_usec, uint64_t process, uint32_t run,
+                     Error *reterr_error) {
+        StoreStatement *statement;
+        uint64_t id;
+        int r;
+
+        r = store_write(registry->store, STATEMENT_PUT_KEY, &statement, reterr_error);
+        if (r < 0)
+                return r;
+        store_bind_bytes(statement, 1, key);
+        store_bind_u64(statement, 2, time_usec);
+        store_bind_u64(statement, 3, process);
+        store_bind_u64(statement, 4, run);
+        r = store_run(registry->store, statement, reterr_error);
+        if (r < 0)
+                return r;
+        id = store_inserted(registry->store);
+        if (++registry->n_keys_put < KEYS_PRUNE)
+                return 0;
+        registry->n_keys_put = 0;
+        return registry_prune_keys(registry, id, time_usec, reterr_error);
+}
+
+int registry_get_key(Registry *registry, const char *key, uint64_t *ret_process, uint32_t *ret_run,
+                     Error *reterr_error) {
+        StoreStatement *statement;
+        int r;
+
+        r = store_read(registry->store, STATEMENT_GET_KEY, &statement, reterr_error);
+        if (r < 0)
+                return r;
+        store_bind_bytes(statement, 1, key);
+        r = store_step(registry->store, statement, reterr_error);
+        if (r <= 0)
+                return r;
+        *ret_process = store_column_u64(statement, 0);
+        *ret_run = (uint32_t)store_column_u64(statement, 1);
+        store_done(statement);
+        return 1;
+}
+
+/* --- small texts --- */
+
+int registry_set_meta(Registry *registry, const char *name, const char *value, Error *reterr_error) {
+        StoreStatement *statement;
+        int r;
+
+        r = store_write(registry->store, STATEMENT_SET_META, &statement, reterr_error);
+        if (r < 0)
+                return r;
+        store_bind_bytes(statement, 1, name);
+        store_bind_bytes(statement, 2, value);
+        return store_run(registry->store, statement, reterr_error);
+}
+
+int registry_get_meta(Registry *registry, const char *name, char **ret_value, Error *reterr_error) {
+        StoreStatement *statement;
+        char *value;
+        int r;
+
+        r = store_read(registry->store, STATEMENT_GET_META, &statement, reterr_error);
+        if (r < 0)
+                return r;
+        store_bind_bytes(statement, 1, name);
+        r = store_step(registry->store, statement, reterr_error);
+        if (r <= 0)
+                return r;
+        value = strdup(store_column_bytes(statement, 0));
+        store_done(statement);
+        if (!value)
+                return error_set_errno(reterr_error, ENOMEM, "cannot read '%s' of the registry", name);
+        *ret_value = value;
+        return 1;
+}
