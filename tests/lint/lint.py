@@ -336,8 +336,8 @@ LIBRARIES = (  # header, where it may be included, in words
     (r"event2/|event\.h",
      r"daemon/(engine/(engine|process|client|listener|keeper-link|stdin|timer|loop)(-(?!state)[a-z-]+)?\.[ch]|[a-z-]+\.c)",
      "the (ev) files of the engine"),
-    (r"systemd/", r"daemon/(main|[a-z-]*setup|[a-z-]*log)\.[ch]|daemon/keeper/(notify|main|setup|listen|activation|systemd)[a-z-]*\.[ch]",
-     "main and the keeper's notify and setup files"),
+    (r"systemd/", r"daemon/(main|[a-z-]*setup|[a-z-]*log)\.[ch]|daemon/keeper/(report|notify|main|setup|listen|activation|systemd)[a-z-]*\.[ch]",
+     "main and the keeper's report and setup files"),
     (r"sqlite3\.h", r"daemon/engine/(registry|store)[a-z-]*\.[ch]", "the registry's store"),
     (r"check\.h", r"tests/.*", "tests"),
 )

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: MIT
+"""pmux itself: pmux-bench and raw frames (docs/protocol.md) for what is fast, the CLI for whole commands."""
+import base64
+import json
+import os
+import socket
+import struct
+
+from core import Candidate, Cmd, wait_for
+
+HELLO, CONTROL, DATA = 1, 2, 3
+NO_LIMIT = 2**63 - 1
+RECORD_DATA = 1
+DEBUG = os.environ.get("PMUX_BENCH_LOG")
+
+
+class Connection:
+    """One connection, one request at a time; what it does not read stays in the socket."""
+
+    def __init__(self, path):
+        self.s = socket.socket(socket.AF_UNIX)
+        self.s.connect(path)
+        self.n = 0
+        self.send(HELLO, struct.pack("<4sHHI", b"PMUX", 1, 1, 0))
+        assert self.receive()[0] == HELLO
+
+    def send(self, kind, payload, stream=0):
+        self.s.sendall(struct.pack("<IBBHI", len(payload), kind, 0, 0, stream) + payload)
+
+    def exactly(self, n):
+        out = b""
+        while len(out) < n:
+            got = self.s.recv(n - len(out))
+            if not got:
+                raise OSError("the daemon closed the connection")
+            out += got
+        return out
+
+    def receive(self):
+        size, kind, _, _, stream = struct.unpack("<IBBHI", self.exactly(12))
+        return kind, stream, self.exactly(size)
+
+    def call(self, method, **params):
+        self.n += 1
+        self.send(CONTROL, json.dumps({"jsonrpc": "2.0", "id": self.n, "method": method,
+                                       "params": params}).encode())
+        while True:
+            kind, _, payload = self.receive()
+            if kind == CONTROL:
+                reply = json.loads(payload)
+                if reply.get("id") == self.n:
+                    break
+        if "error" in reply:
+            raise OSError(f"{method}: {reply['error']}")
+        return reply["result"]
+
+
+def as_json(argv):
+    out = []
+    for a in argv:
+        try:
+            out.append(a if isinstance(a, str) else a.decode())
+        except UnicodeDecodeError:
+            out.append({"base64": base64.b64encode(a).decode()})
+    return out
+
+
+class Pmux(Candidate):
+    name = "pmux"
+    framed = True
+
+    def missing(self):
+        for tool in ("pmux", "pmuxd", "pmux-bench"):
+            if not os.path.exists(self.tool(tool)):
+                return f"{self.tool(tool)}: not built"
+
+    def tool(self, name): return os.path.join(self.box.build or "build", "bin", name)
+    def sock(self): return self.path("s")
+
+    def env(self):
+        return dict(os.environ, PMUX_SOCKET=self.sock(), PMUX_STATE_DIR=self.path("state"))
+
+    def start(self):
+        self.fds = []
+        self.up()
+
+    def up(self):
+        log = open(DEBUG, "ab") if DEBUG else open(os.devnull, "wb")
+        with log:
+            self.p = self.box.popen([self.tool("pmuxd"), "--socket", self.sock(), "--state-dir",
+                                     self.path("state")], env=self.env(), stdout=log, stderr=log)
+
+        def answers():
+            try:
+                self.control = Connection(self.sock())
+                return True
+            except OSError:
+                return False
+        wait_for(answers, 10, 0.005, "the daemon")
+        status = self.control.call("daemon-status")
+        self.keeper, self.engine = status["keeper_pid"], status["engine_pid"]
+
+    def stop(self):
+        self.control = None
+
+    def pids(self): return [self.keeper, self.engine]
+
+    def numbers(self, *args):
+        return [int(x) for x in self.sh(self.tool("pmux-bench"), self.sock(), *map(str, args)).split()]
+
+    def spawn_wait(self, n): return self.numbers("spawn", n)
+    def echo(self, n): return self.numbers("echo", n)
+
+    def oneshot(self):
+        pmux = self.tool("pmux")
+        return [Cmd("pmux run", "its exit", [pmux, "run", "--", "true"], self.env()),
+                Cmd("pmux run -d", "started", [pmux, "run", "-d", "--", "true"], self.env())]
+
+    def stream(self, argv, clients):
+        made = self.control.call("run", argv=argv)
+        fds = []
+        for i in range(clients):
+            c = Connection(self.sock())
+            # A reader that never reads is not lossless, or the child would wait for it, as asked.
+            c.call("subscribe", target=made["id"], stream=1, credit=NO_LIMIT, lossless=i < clients - self.slow)
+            fds.append(c.s.detach())
+        return fds
+
+    def spawn_many(self, n):
+        self.numbers("many", n, self.box.sleeper, "1000000")
+
+    def list_cmd(self):
+        return [self.tool("pmux"), "ps"], self.env()
+
+    def keep(self, argvs):
+        self.ids = [self.control.call("run", argv=as_json(a))["id"] for a in argvs]
+
+    def daemon(self): return self.engine
+
+    def restart(self):
+        def answers():
+            try:
+                self.control = Connection(self.sock())
+                return True
+            except OSError:
+                return False
+        wait_for(answers, 10, 0.005, "the next engine")
+
+    def running(self):
+        return {p["pid"] for p in self.control.call("list")["processes"] if p["state"] == "running"}
+
+    def output(self, i):
+        c = Connection(self.sock())
+        c.call("subscribe", target=self.ids[i], stream=1, credit=NO_LIMIT, follow=False)
+        out = b""
+        while True:
+            kind, _, payload = c.receive()
+            if kind == DATA and payload[20] == RECORD_DATA:
+                out += payload[24:]
+            elif kind == DATA and payload[20] == 15:
+                c.s.close()
+                return out
+
+    def status(self, i):
+        r = self.control.call("show", target=self.ids[i])
+        return r["exit"] and r["exit"]["code"]
+
+
+class PmuxKeeper(Pmux):
+    """The whole daemon gone: keeper and engine."""
+    name = "pmux (keeper killed)"
+    why = {n: "as pmux" for n in range(1, 8)}
+
+    def daemon(self): return [self.keeper, self.engine]
+    def restart(self): self.up()
