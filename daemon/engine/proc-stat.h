@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* What /proc tells of one process: who it is, whose child, whose mark it carries. */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+typedef struct ProcStat {
+        pid_t pid;
+        pid_t parent;
+        pid_t session;
+        uint64_t start; /* clock ticks since boot: with the pid, it tells a process from all others */
+        bool alive;     /* false: it has ended and waits to be reaped */
+} ProcStat;
+
+typedef enum ProcMark {
+        PROC_MARK_NONE, /* no variable of that name, or its environment cannot be read */
+        PROC_MARK_SAME,
+        PROC_MARK_OTHER, /* another value */
+} ProcMark;
+
+/** proc_stat_read() - read /proc/PID/stat. Return: 0; -ESRCH: no such process, or one that is hidden; -errno.
+ */
+int proc_stat_read(pid_t pid, ProcStat *ret_stat);
+
+/** proc_stat_parse() - the same from its text; the name in it may contain anything. Return: 0 or -EIO. Pure.
+ */
+int proc_stat_parse(const char *text, ProcStat *ret_stat);
+
+/**
+ * proc_mark_read() - look for an entry of the environment that a process was last executed with
+ * @mark:  "NAME=VALUE"; of several entries of the name, one that is the same is enough
+ */
+ProcMark proc_mark_read(pid_t pid, const char *mark);

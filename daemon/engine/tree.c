@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "daemon/engine/tree.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/fd.h"
+#include "daemon/engine/proc-set.h"
+#include "daemon/engine/proc-stat.h"
+#include "daemon/engine/tree-cgroup.h"
+#include "daemon/engine/tree-proc.h"
+#include "daemon/engine/tree-stale.h"
+#include "daemon/engine/tree-watch.h"
+
+#define ROUNDS_MAX 64
+#define MARK_INSTANCE_MAX 16 /* digits of the instance in a mark */
+
+struct TreeRoot {
+        Cgroups *cgroups; /* owned; NULL: the fallback */
+        TreeWatch watch;
+        int keeper_pid;
+        char mark_instance[MARK_INSTANCE_MAX + 1];
+        Error why; /* why there are no cgroups */
+};
+
+/* One run while something is done to it: its cgroup, or what to look for in /proc. */
+typedef struct Scope {
+        const TreeRoot *root; /* borrowed */
+        const Tree *tree;     /* borrowed */
+        int dir_fd;           /* owned; -1: the fallback */
+} Scope;
+
+static void scope_close_cleanup(Scope *scope) {
+        scope->dir_fd = fd_close(scope->dir_fd);
+}
+
+static bool cgroups_wanted(void) {
+        const char *value = getenv("PMUX_NO_CGROUP");
+
+        return !value || strcmp(value, "1") != 0;
+}
+
+int tree_root_open(TreeRoot **ret_root, const char *instance, int keeper_pid, Error *reterr_error) {
+        TreeRoot *root;
+        int r;
+
+        if (instance[0] == '\0' || strspn(instance, "0123456789abcdefABCDEF") != strlen(instance) ||
+            strlen(instance) > 64)
+                return error_set(reterr_error, ERROR_INVALID, "instance '%s' is not 1 to 64 hex digits",
+                                 instance);
+        root = calloc(1, sizeof(*root));
+        if (!root)
+                return error_set_errno(reterr_error, ENOMEM, "cannot hold the root of the trees");
+        root->keeper_pid = keeper_pid;
+        root->watch.fd = -1;
+        (void)snprintf(root->mark_instance, sizeof(root->mark_instance), "%.*s", MARK_INSTANCE_MAX, instance);
+        if (!cgroups_wanted()) {
+                (void)error_set(&root->why, ERROR_UNSUPPORTED, "PMUX_NO_CGROUP=1 asks to do without cgroups");
+        } else {
+                r = cgroups_open(&root->cgroups, instance, keeper_pid, &root->why);
+                if (r == 0)
+                        tree_watch_init(&root->watch);
+        }
+        *ret_root = root;
+        return 0;
+}
+
+TreeRoot *tree_root_free(TreeRoot *root) {
+        if (!root)
+                return NULL;
+        tree_watch_deinit(&root->watch);
+        (void)cgroups_free(root->cgroups);
+        free(root);
+        return NULL;
+}
+
+bool tree_root_has_cgroups(const TreeRoot *root) {
+        return root->cgroups;
+}
+
+int tree_root_inotify_fd(const TreeRoot *root) {
+        return root->watch.fd;
+}
+
+const char *tree_root_why(const TreeRoot *root) {
+        return root->why.text;
+}
+
+int tree_root_dispatch(TreeRoot *root, void (*fn)(uint64_t process, uint32_t run, void *userdata),
+                       void *userdata) {
+        return tree_watch_dispatch(&root->watch, fn, userdata);
+}
+
+void tree_init(TreeRoot *root, Tree *ret_tree, uint64_t process, uint32_t run, int main_pid) {
+        ProcStat stat;
+
+        *ret_tree = (Tree){
+                .process = process,
+                .run = run,
+                .main_pid = main_pid,
+                .keeper_pid = root->keeper_pid,
+        };
+        if (main_pid > 0)
+                ret_tree->main_start = proc_stat_read(main_pid, &stat) == 0 && stat.parent == root->keeper_pid
+                                               ? stat.start
+                                               : TREE_PROC_GONE;
+        (void)snprintf(ret_tree->mark, sizeof(ret_tree->mark), "PMUX_MARK=%s.%" PRIu64 ".%" PRIu32,
+                       root->mark_instance, process, run);
+}
+
+int tree_prepare(TreeRoot *root, const Tree *tree, int *ret_fd, Error *reterr_error) {
+        (void)reterr_error;
+        *ret_fd = -1;
+        if (root->cgroups && cgroups_make(root->cgroups, tree->process, tree->run, ret_fd) < 0)
+                *ret_fd = -1;
+        return 0;
+}
+
+/* Return: the directory of the run's cgroup, owned by the caller; -1: the fallback. */
+static int tree_open_dir(const TreeRoot *root, const Tree *tree) {
+        int fd = root->cgroups ? cgroups_open_run(root->cgroups, tree->process, tree->run) : -1;
+
+        return fd < 0 ? -1 : fd;
+}
+
+static Scope scope_open(const TreeRoot *root, const Tree *tree) {
+        return (Scope){ .root = root, .tree = tree, .dir_fd = tree_open_dir(root, tree) };
+}
+
+static TreeProcQuery scope_query(const Scope *scope) {
+        return (TreeProcQuery){
+                .keeper_pid = scope->tree->keeper_pid,
+                .main_pid = scope->tree->main_pid,
+                .main_start = scope->tree->main_start,
+                .mark = scope->tree->mark,
+        };
+}
+
+static int scope_pids(const Scope *scope, ProcSet *set) {
+        TreeProcQuery query = scope_query(scope);
+
+        return scope->dir_fd >= 0 ? cgroup_pids(scope->dir_fd, set) : tree_proc_pids(&query, set);
+}
+
+int tree_watch(TreeRoot *root, const Tree *tree) {
+        CLEANUP(fd_close) int dir_fd = -1;
+        int r;
+
+        dir_fd = tree_open_dir(root, tree);
+        if (dir_fd < 0)
+                return 0;
+        r = tree_watch_add(&root->watch, dir_fd, tree->process, tree->run);
+        if (r == -ENOSPC || r == -ENOENT)
+                return 0;
+        return r < 0 ? r : 1;
+}
+
+void tree_release(TreeRoot *root, const Tree *tree) {
+        if (!root->cgroups)
+                return;
+        tree_watch_remove(&root->watch, tree->process, tree->run);
+        (void)cgroups_remove(root->cgroups, tree->process, tree->run);
+}
+
+int tree_empty(TreeRoot *root, const Tree *tree) {
+        CLEANUP(scope_close) Scope scope = scope_open(root, tree);
+        TreeProcQuery query = scope_query(&scope);
+        int r;
+
+        if (scope.dir_fd >= 0) {
+                r = cgroup_populated(scope.dir_fd);
+                if (r != -ENODEV && r != -ENOENT)
+                        return r < 0 ? r : !r;
+        }
+        if (tree_proc_main_alive(&query))
+                return 0;
+        /* A child may be born behind the one look at /proc and its parent end before it: two will not both be
+         * dodged by anything but malice. */
+        for (unsigned i = 0; i < 2; i++) {
+                CLEANUP(proc_set_deinit) ProcSet set = {};
+
+                r = tree_proc_pids(&query, &set);
+                if (r < 0 || set.n_ids > 0)
+                        return r < 0 ? r : 0;
+        }
+        return 1;
+}
+
+int tree_pids(TreeRoot *root, const Tree *tree, pid_t *ret_pids, size_t max, size_t *ret_n) {
+        CLEANUP(scope_close) Scope scope = scope_open(root, tree);
+        CLEANUP(proc_set_deinit) ProcSet set = {};
+        int r;
+
+        r = scope_pids(&scope, &set);
+        if (r < 0)
+                return r;
+        for (size_t i = 0; i < MIN(max, set.n_ids); i++)
+                ret_pids[i] = set.ids[i].pid;
+        *ret_n = set.n_ids;
+        return 0;
+}
+
+static bool scope_check(const ProcId *id, const void *userdata) {
+        const Scope *scope = userdata;
+
+        if (scope->dir_fd < 0)
+                return tree_proc_is(id, NULL);
+        return cgroups_contains(scope->root->cgroups, scope->tree->process, scope->tree->run, id->pid);
+}
+
+static bool is_protected(const Scope *scope, pid_t pid) {
+        return pid <= 1 || pid == getpid() || pid == scope->root->keeper_pid;
+}
+
+/* What has been done to a scope so far. */
+typedef struct Tally {
+        ProcSet seen;  /* those that were sent the signal, or could not be */
+        size_t n_sent; /* those that took it */
+        int error;     /* -errno of the first that could not be; 0 */
+} Tally;
+
+static void tally_deinit_cleanup(Tally *tally) {
+        proc_set_deinit(&tally->seen);
+}
+
+static void tally_send(Tally *tally, const Scope *scope, const ProcId *id, int signal) {
+        int r;
+
+        r = tree_proc_signal(id, signal, scope_check, scope);
+        if (r == 0)
+                tally->n_sent++;
+        else if (r != -ESRCH && tally->error == 0)
+                tally->error = r;
+}
+
+/* Signals those of the scope that were not seen before, round after round, until there is no further one. */
+static int tally_rounds(Tally *tally, const Scope *scope, int signal) {
+        bool found = true;
+        int r;
+
+        for (unsigned i = 0; found && i < ROUNDS_MAX; i++) {
+                CLEANUP(proc_set_deinit) ProcSet now = {};
+
+                found = false;
+                r = scope_pids(scope, &now);
+                if (r < 0)
+                        return r;
+                for (const ProcId *id = now.ids; id < now.ids + now.n_ids; id++) {
+                        if (is_protected(scope, id->pid) || proc_set_has(&tally->seen, id->pid, id->start))
+                                continue;
+                        r = proc_set_add(&tally->seen, id->pid, id->start);
+                        if (r < 0)
+                                return r;
+                        tally_send(tally, scope, id, signal);
+                        found = true;
+                }
+        }
+        return 0;
+}
+
+/* Where there is no cgroup.kill: first nobody may fork any more, then all are killed. */
+static int tally_kill(Tally *tally, const Scope *scope) {
+        CLEANUP(tally_deinit) Tally stopped = {};
+        int was_frozen = 1, r;
+
+        if (scope->dir_fd >= 0) {
+                was_frozen = cgroup_frozen(scope->dir_fd);
+                (void)cgroup_freeze(scope->dir_fd, true);
+        } else {
+                r = tally_rounds(&stopped, scope, SIGSTOP);
+                if (r < 0)
+                        return r;
+                /* Those that were found now may not be found again, once their parents have ended. */
+                tally->seen = stopped.seen;
+                stopped.seen = (ProcSet){};
+                for (size_t i = 0; i < tally->seen.n_ids; i++)
+                        tally_send(tally, scope, &tally->seen.ids[i], SIGKILL);
+        }
+        r = tally_rounds(tally, scope, SIGKILL);
+        if (was_frozen == 0)
+                (void)cgroup_freeze(scope->dir_fd, false);
+        return r;
+}
+
+/* Kills by cgroup.kill. Return: 1; 0: it cannot be done so; -errno. */
+static int scope_kill(const Scope *scope, size_t *ret_n) {
+        CLEANUP(proc_set_deinit) ProcSet set = {};
+        int r;
+
+        if (scope->dir_fd < 0)
+                return 0;
+        r = cgroup_pids(scope->dir_fd, &set);
+        if (r < 0)
+                return r;
+        for (size_t i = 0; i < set.n_ids; i++)
+                if (is_protected(scope, set.ids[i].pid))
+                        return 0;
+        r = cgroup_kill(scope->dir_fd);
+        if (r < 0)
+                return r == -EOPNOTSUPP ? 0 : r;
+        *ret_n = set.n_ids;
+        return 1;
+}
+
+int tree_signal(TreeRoot *root, const Tree *tree, int signal, size_t *ret_n, Error *reterr_error) {
+        CLEANUP(scope_close) Scope scope = scope_open(root, tree);
+        CLEANUP(tally_deinit) Tally tally = {};
+        int r = 0;
+
+        if (signal == SIGKILL) {
+                r = scope_kill(&scope, ret_n);
+                if (r > 0)
+                        return 0;
+        }
+        if (r == 0)
+                r = signal == SIGKILL ? tally_kill(&tally, &scope) : tally_rounds(&tally, &scope, signal);
+        if (r == 0 && tally.n_sent == 0)
+                r = tally.error;
+        if (r < 0)
+                return error_set_errno(reterr_error, r,
+                                       "cannot send signal %d to the tree of process %" PRIu64, signal,
+                                       tree->process);
+        *ret_n = tally.n_sent;
+        return 0;
+}
+
+int tree_freeze(TreeRoot *root, const Tree *tree, bool frozen, Error *reterr_error) {
+        CLEANUP(scope_close) Scope scope = scope_open(root, tree);
+        CLEANUP(tally_deinit) Tally tally = {};
+        int r;
+
+        if (scope.dir_fd >= 0) {
+                r = cgroup_freeze(scope.dir_fd, frozen);
+        } else {
+                r = tally_rounds(&tally, &scope, frozen ? SIGSTOP : SIGCONT);
+                if (r == 0 && tally.n_sent == 0)
+                        r = tally.error;
+        }
+        if (r < 0)
+                return error_set_errno(reterr_error, r, "cannot %s the tree of process %" PRIu64,
+                                       frozen ? "freeze" : "continue", tree->process);
+        return 0;
+}
+
+int tree_oom(TreeRoot *root, const Tree *tree) {
+        CLEANUP(fd_close) int dir_fd = tree_open_dir(root, tree);
+
+        return dir_fd < 0 ? -1 : cgroup_oom(dir_fd);
+}
+
+int tree_kill_stale(TreeRoot *root) {
+        return root->cgroups ? tree_stale_kill(cgroups_own_fd(root->cgroups)) : 0;
+}
