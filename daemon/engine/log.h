@@ -15,9 +15,12 @@
 typedef struct Log Log;
 
 typedef struct LogOptions {
-        uint64_t retention_bytes; /* data bytes to keep, at least; whole segments go, oldest first */
+        uint64_t retention_bytes; /* data bytes to keep, at least, unless records are shorter than
+                                     32 / LOG_INDEX_FACTOR bytes; whole segments go, oldest first */
         uint64_t segment_bytes;   /* 0: retention / 8, within 64 KiB to 8 MiB */
 } LogOptions;
+
+#define LOG_INDEX_FACTOR 4 /* the index may take so many times the room of the data */
 
 /* One step of a reader: a piece of data of one source, a gap, or a record without bytes. */
 typedef struct LogChunk {

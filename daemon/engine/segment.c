@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "daemon/engine/segment.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/fd.h"
+#include "common/protocol.h"
+#include "daemon/engine/index.h"
+
+#define DIGITS 20
+#define SUFFIX_SIZE 4 /* ".log" */
+
+/* What segment_scan() has found so far. */
+typedef struct Scan {
+        const char *path;  /* borrowed */
+        Segment *segments; /* owned */
+        uint32_t n;
+        uint32_t n_allocated;
+} Scan;
+
+static void scan_deinit_cleanup(Scan *scan) {
+        free(scan->segments);
+}
+
+static void dir_close_cleanup(DIR **dir) {
+        if (*dir)
+                (void)closedir(*dir);
+}
+
+static const char *segment_suffix(SegmentFile file) {
+        return file == SEGMENT_DATA ? ".log" : ".idx";
+}
+
+/* The path of a file of a segment, in 'ret_name' (PATH_MAX bytes). Return: 0; -ENAMETOOLONG. */
+static int segment_path(char *ret_name, const char *path, uint64_t begin, SegmentFile file) {
+        int n;
+
+        n = snprintf(ret_name, PATH_MAX, "%s/%020" PRIu64 "%s", path, begin, segment_suffix(file));
+        return n > 0 && n < PATH_MAX ? 0 : -ENAMETOOLONG;
+}
+
+/* Whether a file's name is that of a segment's file of the given sort. */
+static bool segment_parse(const char *name, SegmentFile file, uint64_t *ret_begin) {
+        uint64_t value = 0;
+
+        if (strlen(name) != DIGITS + SUFFIX_SIZE || strcmp(name + DIGITS, segment_suffix(file)) != 0)
+                return false;
+        for (int i = 0; i < DIGITS; i++) {
+                if (name[i] < '0' || name[i] > '9')
+                        return false;
+                if (value > INT64_MAX / 10)
+                        return false; /* offsets are below 2^63 */
+                value = value * 10 + (uint64_t)(name[i] - '0');
+        }
+        *ret_begin = value;
+        return value <= INT64_MAX;
+}
+
+int segment_open(const char *path, uint64_t begin, SegmentFile file, int flags) {
+        char name[PATH_MAX];
+        int fd, r;
+
+        r = segment_path(name, path, begin, file);
+        if (r < 0)
+                return r;
+        do
+                fd = open(name, flags | O_CLOEXEC | O_NOFOLLOW, 0600);
+        while (fd < 0 && errno == EINTR);
+        if (fd >= 0)
+                return fd;
+        return errno == EDQUOT ? -ENOSPC : -errno;
+}
+
+int segment_unlink(const char *path, uint64_t begin) {
+        char name[PATH_MAX];
+        int r;
+
+        for (SegmentFile file = SEGMENT_DATA; file <= SEGMENT_INDEX; file++) {
+                r = segment_path(name, path, begin, file);
+                if (r < 0)
+                        return r;
+                if (unlink(name) < 0 && errno != ENOENT)
+                        return -errno;
+        }
+        return 0;
+}
+
+static int scan_add(Scan *scan, uint64_t begin) {
+        Segment *segments;
+        uint32_t n_allocated;
+
+        if (scan->n == scan->n_allocated) {
+                n_allocated = scan->n_allocated ? 2 * scan->n_allocated : 4;
+                segments = realloc(scan->segments, n_allocated * sizeof(*segments));
+                if (!segments)
+                        return -ENOMEM;
+                scan->segments = segments;
+                scan->n_allocated = n_allocated;
+        }
+        scan->segments[scan->n++] = (Segment){ .begin = begin };
+        return 0;
+}
+
+static int segment_compare(const void *left, const void *right) {
+        const Segment *a = left, *b = right;
+
+        return a->begin < b->begin ? -1 : a->begin > b->begin;
+}
+
+/* Look at one file in the directory: data files are noted, indexes without one are deleted. */
+static int scan_entry(Scan *scan, int dir_fd, const char *name) {
+        char data_name[DIGITS + SUFFIX_SIZE + 1];
+        uint64_t begin;
+
+        if (segment_parse(name, SEGMENT_DATA, &begin))
+                return scan_add(scan, begin);
+        if (!segment_parse(name, SEGMENT_INDEX, &begin))
+                return 0;
+        (void)snprintf(data_name, sizeof(data_name), "%020" PRIu64 ".log", begin);
+        if (faccessat(dir_fd, data_name, F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT)
+                return 0;
+        if (unlinkat(dir_fd, name, 0) < 0 && errno != ENOENT)
+                return -errno;
+        return 0;
+}
+
+static int scan_size(Scan *scan, int dir_fd, Segment *segment, SegmentFile file, uint64_t *ret_size,
+                     Error *reterr_error) {
+        char name[DIGITS + SUFFIX_SIZE + 1];
+        bool is_last = segment == &scan->segments[scan->n - 1];
+        struct stat st;
+
+        (void)snprintf(name, sizeof(name), "%020" PRIu64 "%s", segment->begin, segment_suffix(file));
+        if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
+                if (errno != ENOENT || file != SEGMENT_INDEX)
+                        return error_set_errno(reterr_error, errno, "cannot look at '%s/%s'", scan->path,
+                                               name);
+                /* A kill came between the two files of a new segment. */
+                if (is_last && segment->size == 0) {
+                        *ret_size = 0;
+                        return 0;
+                }
+                return error_set_errno(reterr_error, EUCLEAN, "'%s/%s' is missing", scan->path, name);
+        }
+        if (!S_ISREG(st.st_mode))
+                return error_set_errno(reterr_error, EUCLEAN, "'%s/%s' is not a file", scan->path, name);
+        if (st.st_size > UINT32_MAX / 2)
+                return error_set_errno(reterr_error, EUCLEAN, "'%s/%s' is larger than any segment",
+                                       scan->path, name);
+        *ret_size = (uint64_t)st.st_size;
+        return 0;
+}
+
+static int scan_sizes(Scan *scan, int dir_fd, Error *reterr_error) {
+        Segment *segment;
+        uint64_t size;
+        int r;
+
+        for (uint32_t i = 0; i < scan->n; i++) {
+                segment = &scan->segments[i];
+                r = scan_size(scan, dir_fd, segment, SEGMENT_DATA, &size, reterr_error);
+                if (r < 0)
+                        return r;
+                segment->size = (uint32_t)size;
+                r = scan_size(scan, dir_fd, segment, SEGMENT_INDEX, &size, reterr_error);
+                if (r < 0)
+                        return r;
+                segment->n_records = (uint32_t)(size / INDEX_RECORD_SIZE);
+                if (i + 1 < scan->n && segment->begin + segment->size > segment[1].begin)
+                        return error_set_errno(reterr_error, EUCLEAN,
+                                               "'%s/%020" PRIu64 ".log' reaches into the next", scan->path,
+                                               segment->begin);
+        }
+        return 0;
+}
+
+/* Calls fn for each name in a directory until one fails; the directory stays open for fn. */
+static int scan_directory(Scan *scan, DIR *dir, int (*fn)(Scan *scan, int dir_fd, const char *name)) {
+        struct dirent *entry;
+        int r;
+
+        for (;;) {
+                errno = 0;
+                entry = readdir(dir);
+                if (!entry)
+                        return -errno;
+                r = fn(scan, dirfd(dir), entry->d_name);
+                if (r < 0)
+                        return r;
+        }
+}
+
+int segment_scan(const char *path, Segment **ret_segments, uint32_t *ret_n, Error *reterr_error) {
+        CLEANUP(scan_deinit) Scan scan = { .path = path };
+        CLEANUP(dir_close) DIR *dir = NULL;
+        int r;
+
+        dir = opendir(path);
+        if (!dir)
+                return error_set_errno(reterr_error, errno, "cannot open the log '%s'", path);
+        r = scan_directory(&scan, dir, scan_entry);
+        if (r < 0)
+                return error_set_errno(reterr_error, r, "cannot read the log '%s'", path);
+        if (scan.n > 0)
+                qsort(scan.segments, scan.n, sizeof(*scan.segments), segment_compare);
+        r = scan_sizes(&scan, dirfd(dir), reterr_error);
+        if (r < 0)
+                return r;
+        *ret_segments = TAKE(scan.segments);
+        *ret_n = scan.n;
+        return 0;
+}
+
+static int scan_remove(Scan *scan, int dir_fd, const char *name) {
+        uint64_t begin;
+
+        (void)scan;
+        if (!segment_parse(name, SEGMENT_DATA, &begin) && !segment_parse(name, SEGMENT_INDEX, &begin))
+                return 0;
+        return unlinkat(dir_fd, name, 0) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+int segment_remove_all(const char *path) {
+        CLEANUP(dir_close) DIR *dir = NULL;
+
+        dir = opendir(path);
+        if (!dir)
+                return errno == ENOENT ? 0 : -errno;
+        return scan_directory(NULL, dir, scan_remove);
+}
