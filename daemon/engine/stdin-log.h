@@ -4,11 +4,11 @@
 /* Accepted input of one process: what clients wrote, in order, delivered to the pipe exactly once by
  * sendfile(2). No events, no clients.
  *
- * stdin.log holds the bytes at their stdin offsets (what has been delivered is punched out again); stdin.idx
- * holds fixed records of 64 bytes. A record is what accepts: bytes are written first, then the record; bytes
- * behind the last record's end were never accepted and are overwritten. What has been delivered is the offset
- * of the open file description 'position', of which the keeper holds a duplicate: sendfile(2) with a NULL
- * offset moves bytes and position in one system call. */
+ * stdin.log holds the bytes at their stdin offsets (what has been delivered is punched out again, in large
+ * pieces); stdin.idx holds fixed records of 64 bytes (stdin-index.h). A record is what accepts: bytes are
+ * written first, then the record; bytes behind the last record's end were never accepted and are overwritten.
+ * What has been delivered is the offset of the open file description 'position', of which the keeper holds a
+ * duplicate: sendfile(2) with a NULL offset moves bytes and position in one system call. */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -34,14 +34,17 @@ StdinWriter stdin_writer_hash(const void *key, size_t size);
  * position starts at the accepted end of the run before
  *
  * Completes what a kill interrupted (a cancellation recorded but not carried out). Holds no descriptor until
- * one is needed, unless position_fd is given.
+ * one is needed, unless position_fd is given. Makes no file: the first input does.
+ *
+ * Return: 0; -EUCLEAN (SYSTEM) when the position is beyond what the index has accepted, or the index has
+ * nothing whole in it; -errno. On failure position_fd is closed too.
  */
 int stdin_log_open(StdinLog **ret_log, const char *path, int position_fd, Error *reterr_error);
 StdinLog *stdin_log_free(StdinLog *log);
 DEFINE_CLEANUP(StdinLog *, stdin_log_free);
 
 /** stdin_log_begin_run() - a new run: what is left of earlier runs is dropped (recorded), stdin is open
- * again. Return: 0 or -errno. */
+ * again. Makes no file where there is none. Harmless to repeat for the same run. Return: 0 or -errno. */
 int stdin_log_begin_run(StdinLog *log, uint32_t run, Error *reterr_error);
 
 /**
@@ -73,7 +76,8 @@ int stdin_log_accept(StdinLog *log, const StdinWriter *writer, uint64_t position
  * stdin_log_writer() - how much of a writer has been accepted and taken, in the writer's own count (0, 0 if
  * it is not known)
  * @ret_end: stdin offset behind its last accepted byte; @ret_eof: whether this writer sent the end of file.
- * Looks back over what is kept of the index of this and earlier runs (at least 4,096 records).
+ * Looks back over what is kept of the index of this and earlier runs (at least 4,096 records). Each of the
+ * four may be NULL. Bytes that were cancelled or dropped count as taken. Return: 0 or -errno.
  */
 int stdin_log_writer(StdinLog *log, const StdinWriter *writer, uint64_t *ret_accepted, uint64_t *ret_taken,
                      uint64_t *ret_end, bool *ret_eof);
@@ -83,8 +87,10 @@ int stdin_log_writer(StdinLog *log, const StdinWriter *writer, uint64_t *ret_acc
  * @pipe_fd:  non-blocking write end
  * @ret_n:    bytes moved
  *
- * Return: 0: all accepted bytes are delivered; -EAGAIN: the pipe is full; -EPIPE: nobody reads any more
- * (SIGPIPE must be ignored); -errno.
+ * stdin_log_position_fd() must have been called since the log was opened, where there is anything to deliver.
+ *
+ * Return: 0: all accepted bytes are delivered; -EAGAIN (no Error is set): the pipe is full; -EPIPE: nobody
+ * reads any more (SIGPIPE must be ignored); -EUCLEAN: accepted bytes are not in the file; -errno.
  */
 int stdin_log_deliver(StdinLog *log, int pipe_fd, size_t *ret_n, Error *reterr_error);
 
@@ -92,5 +98,19 @@ int stdin_log_deliver(StdinLog *log, int pipe_fd, size_t *ret_n, Error *reterr_e
  * bytes. */
 int stdin_log_cancel(StdinLog *log, uint64_t *ret_dropped, Error *reterr_error);
 
-/** stdin_log_idle() - close what is open but the position descriptor. */
+/**
+ * stdin_log_end_run() - the run is over and nothing more will be delivered
+ * @ret_dropped:  bytes that were accepted and not taken (may be NULL)
+ *
+ * Drops them (recorded) and closes the position descriptor; the caller lets the keeper DROP its duplicate
+ * afterwards. Without it the descriptor stays open until stdin_log_free(), and a later engine that gets none
+ * from the keeper takes all of the run's input for not taken. Return: 0 or -errno: nothing has changed.
+ */
+int stdin_log_end_run(StdinLog *log, uint64_t *ret_dropped, Error *reterr_error);
+
+/** stdin_log_idle() - close what is open but the position descriptor, and free what only speeds things up. */
 void stdin_log_idle(StdinLog *log);
+
+/** stdin_log_remove() - delete all files of a stdin log that is not open; the directory stays. Return: 0 or
+ * -errno. */
+int stdin_log_remove(const char *path);
