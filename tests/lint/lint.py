@@ -174,7 +174,7 @@ def own_header_first(tree):
 
 
 RESERVED = re.compile(
-    r"__(attribute|typeof|extension|alignof|restrict)__|__builtin_\w+|__cplusplus|__(FILE|LINE|COUNTER|VA_ARGS|VA_OPT)__|__func__|"
+    r"__(attribute|typeof|extension|alignof|restrict)__|__builtin_\w+|__cplusplus|__(x86_64|aarch64|riscv|i386)__|__asm__|__(FILE|LINE|COUNTER|VA_ARGS|VA_OPT)__|__func__|"
     r"__(has|clang|GNUC|SANITIZE|BYTE_ORDER|ORDER)\w*|__real_\w+|__wrap_\w+|__NR_\w+|__[us](8|16|32|64)|__(le|be)\d+|__WALL|"
     r"__sync_\w+|__atomic_\w+|__lsan_\w+|__asan_\w+|__gcov_\w+|"
     r"__u?int128|_(GNU_SOURCE|Static_assert|Generic|Atomic|Noreturn|Alignas|Alignof|Thread_local|Bool|exit|Exit|IO\w*|SC\w*|PATH\w*|POSIX\w*)")
@@ -188,6 +188,8 @@ def names(tree):
             if line.lstrip().startswith("#include"):
                 continue
             for m in re.finditer(r"(?<![\w.#])_\w+", line):
+                if m.group(0) == "_i" and f.startswith("tests/unit/"):
+                    continue  # the loop variable of Check
                 if not RESERVED.fullmatch(m.group(0)):
                     yield f, n, f"the name {m.group(0)} begins with an underscore"
 
@@ -261,8 +263,8 @@ def documented(tree):
             if not n or not raw[n - 1].strip():  # a new group, up to the next empty line
                 grouped = any("*/" in text for text in raw[n:raw.index("", n) if "" in raw[n:] else None])
             m = re.match(r"(?!typedef|static|struct \w+;|DEFINE|#|return|extern)[A-Za-z][\w \*]*?\b(\w+)\(", line)
-            if not m or grouped:
-                continue
+            if not m or grouped or re.search(r"_(init|deinit|free|unref)$", m.group(1)):
+                continue  # what makes and unmakes an object is the same everywhere (HACKING.md)
             last = n  # a declaration may go on over several lines
             while last < len(clean) - 1 and not re.search(r"[;{]", clean[last]):
                 last += 1
@@ -336,7 +338,7 @@ LIBRARIES = (  # header, where it may be included, in words
     (r"event2/|event\.h",
      r"daemon/(engine/(engine|process|client|listener|keeper-link|stdin|timer|loop)(-(?!state)[a-z-]+)?\.[ch]|[a-z-]+\.c)",
      "the (ev) files of the engine"),
-    (r"systemd/", r"daemon/(main|[a-z-]*setup|[a-z-]*log)\.[ch]|daemon/keeper/(report|notify|main|setup|listen|activation|systemd)[a-z-]*\.[ch]",
+    (r"systemd/", r"daemon/(main|[a-z-]*setup|[a-z-]*log)\.[ch]|daemon/keeper/(report|notify|watchdog|main|setup|listen|activation|systemd)[a-z-]*\.[ch]",
      "main and the keeper's report and setup files"),
     (r"sqlite3\.h", r"daemon/engine/(registry|store)[a-z-]*\.[ch]", "the registry's store"),
     (r"check\.h", r"tests/.*", "tests"),
