@@ -28,7 +28,11 @@ int keeper_message_send(int socket_fd, const KeeperMessage *message, const int *
 int keeper_message_receive(int socket_fd, KeeperMessage *ret_message, int *ret_fds, size_t *ret_n_fds) {
         ssize_t n;
 
+        *ret_message = (KeeperMessage){};
         n = fd_receive(socket_fd, ret_message, sizeof(*ret_message), ret_fds, ret_n_fds);
+        ret_message->text[KEEPER_TEXT_MAX - 1] = '\0';
+        if (n == -EMSGSIZE)
+                return keeper_message_type_known(ret_message->type) ? -EMFILE : -EPROTO;
         if (n < 0)
                 return (int)n;
         if (n == 0)
@@ -38,6 +42,5 @@ int keeper_message_receive(int socket_fd, KeeperMessage *ret_message, int *ret_f
                         (void)fd_close(ret_fds[--*ret_n_fds]);
                 return -EPROTO;
         }
-        ret_message->text[KEEPER_TEXT_MAX - 1] = '\0';
         return 1;
 }

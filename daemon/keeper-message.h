@@ -21,7 +21,8 @@
         X(FD, 2)      /* label, process, run; 1 fd */                                                        \
         X(CHILD, 3)   /* process, run, pid, state (KEEPER_CHILD_*), and as SPAWNED or EXITED; no fds */      \
         X(READY, 4)   /* the handover is complete */                                                         \
-        X(SPAWNED, 5) /* process, run; state RUNNING with pid, or FAILED with error and text (the step) */   \
+        X(SPAWNED, 5) /* process, run; state RUNNING with pid and usec (real time), or FAILED with error and \
+                         text (the step) */                                                                  \
         X(EXITED, 6)  /* process, run, pid, state EXITED, wait_code, wait_status, usage, usec (real time of  \
                          the reap) */                                                                        \
         X(REAPED,                                                                                            \
@@ -68,7 +69,11 @@ typedef enum KeeperChildState {
 
 /* SPAWN: fds[0] is the spec (a sealed memfd, below); then one for each bit that is set, lowest bit first.
  * The keeper passes CHILD_* to the child and closes them; ENGINE_* go into the bag under the label of the
- * same name. */
+ * same name, unless the spawn fails. Without CHILD_STDIN or CHILD_STDOUT the child gets /dev/null.
+ *
+ * A SPAWN of a (process, run) that the keeper holds already spawns nothing: what is known is told again.
+ * After a failure the steps are: "spec" (EPROTO: malformed), "keeper" (ENOMEM, EMFILE: the keeper has no
+ * room), "clone", "cgroup", "limit", "setsid", "stdin", "stdout", "stderr", "chdir", "exec". */
 #define KEEPER_SPAWN_CHILD_STDIN (1u << 0)
 #define KEEPER_SPAWN_CHILD_STDOUT (1u << 1)
 #define KEEPER_SPAWN_CHILD_STDERR (1u << 2) /* not set: stderr is the same as stdout */
@@ -139,6 +144,7 @@ int keeper_message_send(int socket_fd, const KeeperMessage *message, const int *
  * @ret_fds:  room for FD_PASS_MAX; received ones are owned by the caller
  *
  * Return: 1; 0 at end of file; -EAGAIN; -EPROTO (descriptors are closed) when the size or type is wrong;
+ * -EMFILE when some of its descriptors found no room here: then *ret_message is valid and came without any;
  * -errno.
  */
 int keeper_message_receive(int socket_fd, KeeperMessage *ret_message, int *ret_fds, size_t *ret_n_fds);
