@@ -19,10 +19,9 @@ struct List {
 
 /* Loops over the objects of a list; the current one may be removed and freed in the body. */
 #define LIST_FOREACH(type, var, head, member)                                                                \
-        for (List *list_it = (head)->next, *list_next = list_it->next; list_it != (head);                    \
-             list_it = list_next, list_next = list_it->next)                                                 \
-                for (type *var = CONTAINER_OF(list_it, type, member), *list_once = var; list_once;           \
-                     list_once = NULL)
+        for (type *var = CONTAINER_OF((head)->next, type, member), *var##_next;                              \
+             &var->member != (head) && (var##_next = CONTAINER_OF(var->member.next, type, member), true);    \
+             var = var##_next)
 
 static inline void list_init(List *list) {
         list->prev = list->next = list;

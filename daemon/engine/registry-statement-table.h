@@ -6,6 +6,7 @@ STATEMENT( LOAD,            "SELECT process.id, process.name, process.config, pr
                             RUN_COLUMNS " FROM process LEFT JOIN run ON run.process = process.id AND run.run ="
                             " (SELECT max(latest.run) FROM run AS latest WHERE latest.process = process.id)"
                             " ORDER BY process.id")
+STATEMENT( GET_CONFIG,      "SELECT config FROM process WHERE id = ?")
 STATEMENT( ADD_PROCESS,     "INSERT INTO process(id, name, config, created_usec, paused) VALUES(?, ?, ?, ?, ?)")
 STATEMENT( SET_PAUSED,      "UPDATE process SET paused = ?2 WHERE id = ?1")
 STATEMENT( REMOVE_PROCESS,  "DELETE FROM process WHERE id = ?")

@@ -3,6 +3,7 @@
 #include "daemon/engine/registry.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -304,6 +305,28 @@ int registry_set_meta(Registry *registry, const char *name, const char *value, E
         store_bind_bytes(statement, 1, name);
         store_bind_bytes(statement, 2, value);
         return store_run(registry->store, statement, reterr_error);
+}
+
+int registry_get_config(Registry *registry, uint64_t id, char **ret_config, Error *reterr_error) {
+        StoreStatement *statement;
+        char *config;
+        int r;
+
+        r = store_read(registry->store, STATEMENT_GET_CONFIG, &statement, reterr_error);
+        if (r < 0)
+                return r;
+        store_bind_u64(statement, 1, id);
+        r = store_step(registry->store, statement, reterr_error);
+        if (r <= 0)
+                return r < 0 ? r
+                             : error_set(reterr_error, ERROR_NOT_FOUND,
+                                         "process %" PRIu64 " is not in the registry", id);
+        config = strdup(store_column_bytes(statement, 0));
+        store_done(statement);
+        if (!config)
+                return error_set_errno(reterr_error, ENOMEM, "cannot read what process %" PRIu64 " is", id);
+        *ret_config = config;
+        return 0;
 }
 
 int registry_get_meta(Registry *registry, const char *name, char **ret_value, Error *reterr_error) {

@@ -87,6 +87,8 @@ int registry_load(Registry *registry, RegistryProcessFn fn, void *userdata, Erro
 /** registry_add_process() - insert; process->id 0 is replaced by a new id, never used before in this
  * database. -EEXIST (EXISTS) when the name is taken. */
 int registry_add_process(Registry *registry, RegistryProcess *process, Error *reterr_error);
+/** registry_get_config() - the JSON text of a process; *ret_config is owned (free(3)). -ESRCH (NOT_FOUND). */
+int registry_get_config(Registry *registry, uint64_t id, char **ret_config, Error *reterr_error);
 int registry_set_paused(Registry *registry, uint64_t id, bool paused, Error *reterr_error);
 /** registry_remove_process() - with its runs; its events and keys stay. */
 int registry_remove_process(Registry *registry, uint64_t id, Error *reterr_error);

@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "daemon/engine/client.h"
+
+#include <errno.h>
+#include <event2/buffer.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "common/fd.h"
+#include "daemon/engine/access.h"
+#include "daemon/engine/error-json.h"
+#include "daemon/engine/limits.h"
+
+#define CLIENT_READ_BYTES (256 * 1024)
+#define CLIENT_LARGE_FRAME (64 * 1024)
+
+int client_set_init(ClientSet *set, struct event_base *base, const ClientOps *ops, void *userdata) {
+        *set = (ClientSet){ .base = base, .ops = ops, .userdata = userdata };
+        list_init(&set->clients);
+        list_init(&set->flush);
+        list_init(&set->ready);
+        list_init(&set->dead);
+        set->scratch = malloc(LIMIT_DATA_FRAME_BYTES);
+        return set->scratch ? 0 : -ENOMEM;
+}
+
+static Client *client_free(Client *client) {
+        if (!client)
+                return NULL;
+        list_remove(&client->link);
+        list_remove(&client->flush_link);
+        if (client->read_event)
+                event_free(client->read_event);
+        if (client->write_event)
+                event_free(client->write_event);
+        if (client->in)
+                evbuffer_free(client->in);
+        if (client->out)
+                evbuffer_free(client->out);
+        (void)fd_close(client->fd);
+        free(client);
+        return NULL;
+}
+DEFINE_CLEANUP(Client *, client_free);
+
+void client_set_deinit(ClientSet *set) {
+        LIST_FOREACH(Client, client, &set->clients, link)
+                client_close(client);
+        client_set_reap(set);
+        free(set->scratch);
+        set->scratch = NULL;
+}
+
+void client_set_reap(ClientSet *set) {
+        LIST_FOREACH(Client, client, &set->dead, link)
+                (void)client_free(client);
+}
+
+void client_close(Client *client) {
+        if (client->closed)
+                return;
+        client->closed = true;
+        client->set->n_clients--;
+        client->set->frame_bytes -= client->large;
+        client->large = 0;
+        (void)event_del(client->read_event);
+        (void)event_del(client->write_event);
+        client->set->ops->on_close(client, client->set->userdata);
+        while (!list_empty(&client->streams)) {
+                ClientStream *stream = CONTAINER_OF(client->streams.next, ClientStream, link);
+                const ClientStreamOps *ops = stream->ops;
+
+                client_stream_detach(stream);
+                ops->on_close(stream);
+        }
+        list_remove(&client->flush_link);
+        list_remove(&client->link);
+        list_append(&client->set->dead, &client->link);
+}
+
+static int client_write_out(Client *client) {
+        int n;
+
+        while (evbuffer_get_length(client->out) > 0) {
+                n = evbuffer_write(client->out, client->fd);
+                if (n < 0 && (errno == EAGAIN || errno == EINTR))
+                        return event_add(client->write_event, NULL) < 0 ? -ENOMEM : 0;
+                if (n < 0)
+                        return -errno;
+        }
+        return client->closing ? -ECONNRESET : 0;
+}
+
+static void client_resume(Client *client) {
+        if (client->stalled && evbuffer_get_length(client->out) < LIMIT_REPLY_BYTES / 2) {
+                client->stalled = false;
+                (void)event_add(client->read_event, NULL);
+                /* what was received before the stall waits in the buffer */
+                event_active(client->read_event, EV_READ, 0);
+        }
+}
+
+static void client_on_writable(evutil_socket_t fd, short what, void *userdata) {
+        Client *client = userdata;
+
+        (void)fd;
+        (void)what;
+        if (client_write_out(client) < 0) {
+                client_close(client);
+                return;
+        }
+        client_resume(client);
+        if (client_writable(client))
+                LIST_FOREACH(ClientStream, stream, &client->streams, link)
+                        client_stream_ready(stream);
+}
+
+void client_set_flush(ClientSet *set) {
+        LIST_FOREACH(Client, client, &set->flush, flush_link) {
+                list_remove(&client->flush_link);
+                if (client_write_out(client) < 0)
+                        client_close(client);
+                else
+                        client_resume(client);
+        }
+}
+
+bool client_set_pump(ClientSet *set) {
+        List again;
+
+        list_init(&again);
+        while (!list_empty(&set->ready)) {
+                ClientStream *stream = CONTAINER_OF(set->ready.next, ClientStream, ready_link);
+
+                list_remove(&stream->ready_link);
+                if (stream->client && !stream->client->closed && stream->ops->on_pump(stream))
+                        list_append(&again, &stream->ready_link);
+        }
+        while (!list_empty(&again)) {
+                List *link = again.next;
+
+                list_remove(link);
+                list_append(&set->ready, link);
+        }
+        return !list_empty(&set->ready);
+}
+
+bool client_writable(const Client *client) {
+        return client->greeted && !client->closing && !client->closed &&
+               evbuffer_get_length(client->out) == 0;
+}
+
+static void client_needs_flush(Client *client) {
+        if (!client->closed && !list_linked(&client->flush_link))
+                list_append(&client->set->flush, &client->flush_link);
+}
+
+int client_send_frame(Client *client, FrameType type, uint32_t stream, const void *payload, size_t size) {
+        FrameHeader header = { .size = (uint32_t)size, .type = (uint8_t)type, .stream = stream };
+        uint8_t bytes[FRAME_HEADER_SIZE];
+
+        if (client->closed)
+                return 0;
+        frame_header_encode(bytes, &header);
+        if (evbuffer_add(client->out, bytes, sizeof(bytes)) < 0 ||
+            evbuffer_add(client->out, payload, size) < 0) {
+                client_close(client); /* half a frame may be queued: the connection can not be saved */
+                return -ENOMEM;
+        }
+        client_needs_flush(client);
+        return 0;
+}
+
+int client_send_json(Client *client, const json_t *object) {
+        char *text;
+        int r;
+
+        if (client->closed)
+                return 0;
+        text = json_dumps(object, JSON_COMPACT);
+        if (!text) {
+                client_close(client);
+                return -ENOMEM;
+        }
+        r = client_send_frame(client, FRAME_CONTROL, 0, text, strlen(text));
+        free(text);
+        return r;
+}
+
+void client_goodbye(Client *client, const Error *error) {
+        json_t *object;
+        char *text;
+
+        if (client->closed || client->closing)
+                return;
+        object = error_to_json(error);
+        text = object ? json_dumps(object, JSON_COMPACT) : NULL;
+        json_decref(object);
+        if (text)
+                (void)client_send_frame(client, FRAME_GOODBYE, 0, text, strlen(text));
+        free(text);
+        if (client->closed)
+                return;
+        client->closing = true;
+        (void)event_del(client->read_event);
+}
+
+int client_send_data(Client *client, uint32_t stream, const void *head, size_t head_size, const void *data,
+                     size_t size) {
+        FrameHeader header = { .size = (uint32_t)(head_size + size), .type = FRAME_DATA, .stream = stream };
+        uint8_t bytes[FRAME_HEADER_SIZE];
+        struct iovec iov[3] = {
+                { .iov_base = bytes, .iov_len = sizeof(bytes) },
+                { .iov_base = (void *)head, .iov_len = head_size },
+                { .iov_base = (void *)data, .iov_len = size },
+        };
+        ssize_t n;
+        size_t sent;
+
+        frame_header_encode(bytes, &header);
+        n = writev(client->fd, iov, size > 0 ? 3 : 2);
+        if (n < 0 && errno != EAGAIN && errno != EINTR) {
+                n = -errno;
+                client_close(client);
+                return (int)n;
+        }
+        sent = n < 0 ? 0 : (size_t)n;
+        for (size_t i = 0; i < ARRAY_SIZE(iov); i++) {
+                size_t skip = MIN(sent, iov[i].iov_len);
+
+                sent -= skip;
+                if (skip < iov[i].iov_len &&
+                    evbuffer_add(client->out, (char *)iov[i].iov_base + skip, iov[i].iov_len - skip) < 0) {
+                        client_close(client);
+                        return -ENOMEM;
+                }
+        }
+        if (evbuffer_get_length(client->out) > 0)
+                (void)event_add(client->write_event, NULL);
+        return 0;
+}
+
+static int client_handle_hello(Client *client, const FrameHeader *header, const uint8_t *payload,
+                               Error *reterr_error) {
+        uint16_t low, high;
+
+        if (header->type != FRAME_HELLO || header->size < FRAME_HELLO_CLIENT_SIZE ||
+            memcmp(payload, PROTOCOL_MAGIC, 4) != 0)
+                return error_set(reterr_error, ERROR_PROTOCOL, "the first frame is not a HELLO of pmux");
+        low = le16_get(payload + 4);
+        high = le16_get(payload + 6);
+        if (low > PROTOCOL_VERSION || high < PROTOCOL_VERSION)
+                return error_set(
+                        reterr_error, ERROR_VERSION,
+                        "the client speaks protocol versions %u to %u, this daemon (%s) speaks %d to %d", low,
+                        high, PMUX_VERSION, PROTOCOL_VERSION, PROTOCOL_VERSION);
+        client->greeted = true;
+        return client_send_frame(client, FRAME_HELLO, 0, client->set->greeting,
+                                 sizeof(client->set->greeting));
+}
+
+static int client_handle_frame(Client *client, const FrameHeader *header, const uint8_t *payload,
+                               Error *reterr_error) {
+        ClientStream *stream;
+
+        if (!client->greeted)
+                return client_handle_hello(client, header, payload, reterr_error);
+        switch (header->type) {
+        case FRAME_CONTROL:
+                return client->set->ops->on_control(client, (const char *)payload, header->size,
+                                                    client->set->userdata);
+        case FRAME_INPUT:
+        case FRAME_CREDIT:
+                if (header->size < 8 || (header->type == FRAME_CREDIT && header->size != 8))
+                        return error_set(reterr_error, ERROR_PROTOCOL, "a frame of type %u is too short",
+                                         header->type);
+                stream = client_stream_find(client, header->stream);
+                if (!stream)
+                        return 0; /* it may have ended while the frame was under way */
+                return stream->ops->on_frame(stream, header, payload, reterr_error);
+        default:
+                return error_set(reterr_error, ERROR_PROTOCOL, "a second HELLO");
+        }
+}
+
+/* Takes one frame out of the buffer. Return: 1 one was handled, 0 it is not complete, <0 close. */
+static int client_next_frame(Client *client, Error *reterr_error) {
+        uint8_t bytes[FRAME_HEADER_SIZE];
+        FrameHeader header;
+        uint8_t *payload;
+        int r;
+
+        if (evbuffer_copyout(client->in, bytes, sizeof(bytes)) < (ssize_t)sizeof(bytes))
+                return 0;
+        r = frame_header_decode(&header, bytes, false, reterr_error);
+        if (r < 0)
+                return r;
+        if (!client->greeted && header.type != FRAME_HELLO)
+                return error_set(reterr_error, ERROR_PROTOCOL, "the first frame is not a HELLO of pmux");
+        if (evbuffer_get_length(client->in) < sizeof(bytes) + header.size) {
+                if (header.size > CLIENT_LARGE_FRAME && client->large == 0) {
+                        if (client->set->frame_bytes + header.size > LIMIT_FRAME_BYTES)
+                                return error_set(reterr_error, ERROR_LIMIT,
+                                                 "too many large frames are under way");
+                        client->large = header.size;
+                        client->set->frame_bytes += header.size;
+                }
+                return 0;
+        }
+        client->set->frame_bytes -= client->large;
+        client->large = 0;
+        payload = evbuffer_pullup(client->in, (ssize_t)(sizeof(bytes) + header.size));
+        if (!payload)
+                return error_set(reterr_error, ERROR_NO_MEMORY, "no memory for a frame of %u bytes",
+                                 header.size);
+        r = client_handle_frame(client, &header, payload + sizeof(bytes), reterr_error);
+        if (r < 0)
+                return r;
+        if (!client->closed)
+                (void)evbuffer_drain(client->in, sizeof(bytes) + header.size);
+        return 1;
+}
+
+static int client_read(Client *client, Error *reterr_error) {
+        int n, r;
+
+        n = evbuffer_read(client->in, client->fd, CLIENT_READ_BYTES);
+        if (n < 0 && errno != EAGAIN && errno != EINTR)
+                return -errno;
+        if (n == 0)
+                return -ECONNRESET;
+        do {
+                if (evbuffer_get_length(client->out) > LIMIT_REPLY_BYTES) {
+                        client->stalled = true;
+                        return event_del(client->read_event) < 0 ? -EIO : 0;
+                }
+                r = client_next_frame(client, reterr_error);
+        } while (r > 0 && !client->closed && !client->closing);
+        return r;
+}
+
+static void client_on_readable(evutil_socket_t fd, short what, void *userdata) {
+        Client *client = userdata;
+        Error error = {};
+
+        (void)fd;
+        (void)what;
+        if (client_read(client, &error) >= 0)
+                return;
+        if (error.code != ERROR_NONE)
+                client_goodbye(client, &error);
+        else
+                client_close(client);
+}
+
+int client_new(Client **ret_client, ClientSet *set, int fd, Error *reterr_error) {
+        CLEANUP(client_free) Client *client = NULL;
+        struct ucred cred;
+        int r;
+
+        r = access_check(fd, &cred, reterr_error);
+        if (r < 0)
+                return r;
+        if (set->n_clients >= LIMIT_CLIENTS)
+                return error_set(reterr_error, ERROR_LIMIT, "%d clients are connected already",
+                                 LIMIT_CLIENTS);
+        client = calloc(1, sizeof(*client));
+        if (!client)
+                return error_set_errno(reterr_error, ENOMEM, "cannot take up a connection");
+        client->fd = -1;
+        client->set = set;
+        client->pid = cred.pid;
+        client->uid = cred.uid;
+        list_init(&client->streams);
+        list_init(&client->requests);
+        client->in = evbuffer_new();
+        client->out = evbuffer_new();
+        client->read_event = event_new(set->base, fd, EV_READ | EV_PERSIST, client_on_readable, client);
+        client->write_event = event_new(set->base, fd, EV_WRITE, client_on_writable, client);
+        if (!client->in || !client->out || !client->read_event || !client->write_event ||
+            event_add(client->read_event, NULL) < 0)
+                return error_set_errno(reterr_error, ENOMEM, "cannot take up a connection");
+        client->fd = fd;
+        list_append(&set->clients, &client->link);
+        set->n_clients++;
+        *ret_client = TAKE(client);
+        return 0;
+}
+
+int client_stream_attach(ClientStream *stream, Client *client, uint32_t id, const ClientStreamOps *ops,
+                         Error *reterr_error) {
+        if (id == 0)
+                return error_set(reterr_error, ERROR_INVALID, "stream: 0 is not a stream");
+        if (client_stream_find(client, id))
+                return error_set(reterr_error, ERROR_INVALID, "stream: %u is in use on this connection", id);
+        if (client->n_streams >= LIMIT_STREAMS_PER_CLIENT)
+                return error_set(reterr_error, ERROR_LIMIT, "this connection has %d streams already",
+                                 LIMIT_STREAMS_PER_CLIENT);
+        stream->client = client;
+        stream->id = id;
+        stream->ops = ops;
+        list_append(&client->streams, &stream->link);
+        client->n_streams++;
+        return 0;
+}
+
+void client_stream_detach(ClientStream *stream) {
+        if (!stream->client)
+                return;
+        list_remove(&stream->link);
+        list_remove(&stream->ready_link);
+        stream->client->n_streams--;
+        stream->client = NULL;
+}
+
+ClientStream *client_stream_find(Client *client, uint32_t id) {
+        LIST_FOREACH(ClientStream, stream, &client->streams, link)
+                if (stream->id == id)
+                        return stream;
+        return NULL;
+}
+
+void client_stream_ready(ClientStream *stream) {
+        if (stream->client && !stream->client->closed && !list_linked(&stream->ready_link))
+                list_append(&stream->client->set->ready, &stream->ready_link);
+}

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* One connection: frames in, frames out, its streams. Knows frames, not what they ask for: that goes up by
+ * ClientOps. */
+
+#include <event2/event.h>
+#include <event2/util.h>
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "common/error.h"
+#include "common/list.h"
+#include "common/protocol.h"
+
+typedef struct Client Client;
+typedef struct ClientStream ClientStream;
+typedef struct ClientSet ClientSet;
+struct evbuffer;
+
+typedef struct ClientOps {
+        /* A CONTROL frame. Return: 0; <0 closes the connection (a GOODBYE has been queued by the callee or
+         * follows from r). */
+        int (*on_control)(Client *client, const char *text, size_t size, void *userdata);
+        void (*on_close)(Client *client, void *userdata); /* before its streams are closed */
+} ClientOps;
+
+/* What all streams have in common; embedded in a subscription or a writer. */
+typedef struct ClientStreamOps {
+        /* A frame of the client's on this stream. Return: 0; <0 closes the connection. */
+        int (*on_frame)(ClientStream *stream, const FrameHeader *header, const uint8_t *payload,
+                        Error *reterr_error);
+        /* Called at the end of a turn in which the stream was ready: send what there is. Return: true if
+         * there is more to do at once. */
+        bool (*on_pump)(ClientStream *stream);
+        void (*on_close)(ClientStream *stream); /* the connection goes away: free the stream */
+} ClientStreamOps;
+
+struct ClientStream {
+        List link;       /* in client->streams */
+        List ready_link; /* in set->ready while it has something to do */
+        Client *client;  /* borrowed; NULL when not attached */
+        uint32_t id;
+        const ClientStreamOps *ops; /* static */
+};
+
+struct ClientSet {
+        struct event_base *base; /* borrowed */
+        const ClientOps *ops;    /* static */
+        void *userdata;          /* borrowed */
+        List clients;
+        List flush; /* clients with control frames to send */
+        List ready; /* streams with something to do */
+        List dead;  /* clients to free at the end of the turn */
+        size_t n_clients;
+        size_t frame_bytes; /* announced sizes of large frames that are not complete */
+        uint8_t *scratch;   /* owned; one data frame */
+        uint8_t greeting[FRAME_HELLO_DAEMON_SIZE];
+};
+
+struct Client {
+        List link;       /* in set->clients or set->dead */
+        List flush_link; /* in set->flush */
+        List streams;    /* ClientStream.link */
+        List requests;   /* Request.link of those that wait; the request layer's */
+        ClientSet *set;  /* borrowed */
+        int fd;          /* owned */
+        pid_t pid;
+        uid_t uid;
+        uint32_t n_streams;
+        uint32_t n_requests;
+        size_t large; /* what this client has in set->frame_bytes */
+        struct evbuffer *in;
+        struct evbuffer *out;      /* owned; control frames and the rest of a cut data frame */
+        struct event *read_event;  /* owned */
+        struct event *write_event; /* owned */
+        bool greeted;
+        bool closing; /* flush, then close */
+        bool closed;  /* to be freed at the end of the turn */
+        bool stalled; /* not read from, as it does not read its replies */
+};
+
+/** client_set_init() - an empty set. Return: 0; -ENOMEM. */
+int client_set_init(ClientSet *set, struct event_base *base, const ClientOps *ops, void *userdata);
+void client_set_deinit(ClientSet *set);
+
+/** client_set_flush() - send the control frames that were queued in this turn: after the registry's commit.
+ */
+void client_set_flush(ClientSet *set);
+/** client_set_pump() - let the streams that are ready send. Return: true if some have more to do at once. */
+bool client_set_pump(ClientSet *set);
+/** client_set_reap() - free the connections that were closed in this turn. */
+void client_set_reap(ClientSet *set);
+
+/**
+ * client_new() - take up a connection
+ * @fd:  connected, non-blocking; owned by the client on success
+ *
+ * Return: 0; -EPERM (DENIED) when the peer may not talk to this daemon; -EDQUOT (LIMIT); -ENOMEM; the caller
+ * tells the peer and closes.
+ */
+int client_new(Client **ret_client, ClientSet *set, int fd, Error *reterr_error);
+
+/** client_close() - close at once; the object lives until the end of the turn. */
+void client_close(Client *client);
+/** client_goodbye() - say why (GOODBYE), then close when that is sent. */
+void client_goodbye(Client *client, const Error *error);
+/** client_send_json() - queue a CONTROL frame. 'object' is borrowed. Return: 0; -ENOMEM: the connection is
+ * closed. */
+int client_send_json(Client *client, const json_t *object);
+/** client_send_frame() - queue a small frame on a stream (ACK, the end of a subscription). */
+int client_send_frame(Client *client, FrameType type, uint32_t stream, const void *payload, size_t size);
+/**
+ * client_send_data() - send a DATA frame right now, as far as the socket takes it; what is left is kept (at
+ * most one frame)
+ * @head:  RECORD_HEADER_SIZE bytes and what belongs to a record without bytes
+ * @data:  size bytes or NULL
+ *
+ * Only when client_writable(). Return: 0 or -errno (the connection is closed).
+ */
+int client_send_data(Client *client, uint32_t stream, const void *head, size_t head_size, const void *data,
+                     size_t size);
+/** client_writable() - whether a data frame may be sent: nothing is queued before it. */
+bool client_writable(const Client *client);
+
+/** client_stream_attach() - put a stream on a connection. Return: 0; -EINVAL (INVALID) id 0 or in use;
+ * -EDQUOT (LIMIT). */
+int client_stream_attach(ClientStream *stream, Client *client, uint32_t id, const ClientStreamOps *ops,
+                         Error *reterr_error);
+/** client_stream_detach() - take it off; harmless to repeat. */
+void client_stream_detach(ClientStream *stream);
+/** client_stream_find() - by id; NULL if there is none. */
+ClientStream *client_stream_find(Client *client, uint32_t id);
+/** client_stream_ready() - on_pump() is called at the end of this turn. */
+void client_stream_ready(ClientStream *stream);

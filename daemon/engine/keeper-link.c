@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "daemon/engine/keeper-link.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/fd.h"
+#include "common/list.h"
+
+typedef struct QueuedMessage {
+        List link;
+        KeeperMessage message;
+        int fds[FD_PASS_MAX]; /* owned */
+        size_t n_fds;
+} QueuedMessage;
+
+struct KeeperLink {
+        int fd;              /* owned */
+        struct event *event; /* owned */
+        const KeeperLinkOps *ops;
+        void *userdata; /* borrowed */
+        List queue;
+};
+
+static int handover_fd_compare(const void *a, const void *b) {
+        const HandoverFd *x = a, *y = b;
+
+        if (x->process != y->process)
+                return x->process < y->process ? -1 : 1;
+        if (x->run != y->run)
+                return x->run < y->run ? -1 : 1;
+        return x->label < y->label ? -1 : x->label > y->label;
+}
+
+static int child_compare(const void *a, const void *b) {
+        const KeeperMessage *x = a, *y = b;
+
+        if (x->process != y->process)
+                return x->process < y->process ? -1 : 1;
+        return x->run < y->run ? -1 : x->run > y->run;
+}
+
+int handover_take_fd(Handover *handover, KeeperLabel label, uint64_t process, uint32_t run) {
+        size_t low = 0, high = handover->n_fds;
+
+        while (low < high) { /* the first one of the process */
+                size_t middle = low + (high - low) / 2;
+
+                if (handover->fds[middle].process < process)
+                        low = middle + 1;
+                else
+                        high = middle;
+        }
+        for (; low < handover->n_fds && handover->fds[low].process == process; low++) {
+                HandoverFd *entry = &handover->fds[low];
+
+                if (entry->label == label && (run == 0 || entry->run == run) && entry->fd >= 0)
+                        return TAKE_FD(entry->fd);
+        }
+        return -1;
+}
+
+const KeeperMessage *handover_child(const Handover *handover, uint64_t process, uint32_t run) {
+        KeeperMessage key = { .process = process, .run = run };
+
+        if (handover->n_children == 0)
+                return NULL;
+        return bsearch(&key, handover->children, handover->n_children, sizeof(key), child_compare);
+}
+
+void handover_deinit(Handover *handover) {
+        for (size_t i = 0; i < handover->n_fds; i++)
+                (void)fd_close(handover->fds[i].fd);
+        free(handover->fds);
+        free(handover->children);
+        *handover = (Handover){};
+}
+
+/* Makes room for one more; arrays grow by doubling. */
+static int grow(void **array, size_t n, size_t size) {
+        void *bigger;
+
+        if (n != 0 && (n & (n - 1)) != 0)
+                return 0;
+        bigger = realloc(*array, (n == 0 ? 1 : n * 2) * size);
+        if (!bigger)
+                return -ENOMEM;
+        *array = bigger;
+        return 0;
+}
+
+static int handover_add(Handover *handover, const KeeperMessage *message, int *fds, size_t n_fds) {
+        int r;
+
+        switch (message->type) {
+        case KEEPER_HELLO:
+                handover->hello = *message;
+                return 0;
+        case KEEPER_FD:
+                if (n_fds != 1)
+                        return -EPROTO;
+                r = grow((void **)&handover->fds, handover->n_fds, sizeof(*handover->fds));
+                if (r < 0)
+                        return r;
+                handover->fds[handover->n_fds++] = (HandoverFd){
+                        .process = message->process,
+                        .run = message->run,
+                        .label = message->label,
+                        .fd = TAKE_FD(fds[0]),
+                };
+                return 0;
+        case KEEPER_CHILD:
+                r = grow((void **)&handover->children, handover->n_children, sizeof(*handover->children));
+                if (r < 0)
+                        return r;
+                handover->children[handover->n_children++] = *message;
+                return 0;
+        case KEEPER_READY:
+                return 1;
+        default:
+                return 0; /* what comes early (a PING) is asked again */
+        }
+}
+
+static int handover_receive(int fd, Handover *handover) {
+        KeeperMessage message;
+        int fds[FD_PASS_MAX], r;
+        size_t n_fds;
+
+        do {
+                r = keeper_message_receive(fd, &message, fds, &n_fds);
+                if (r == -EAGAIN) {
+                        struct pollfd pfd = { .fd = fd, .events = POLLIN };
+
+                        (void)poll(&pfd, 1, -1);
+                        r = 0;
+                        continue;
+                }
+                if (r <= 0)
+                        return r < 0 ? r : -ECONNRESET;
+                r = handover_add(handover, &message, fds, n_fds);
+                for (size_t i = 0; i < n_fds; i++)
+                        (void)fd_close(fds[i]);
+        } while (r == 0);
+        if (r < 0)
+                return r;
+        if (handover->n_fds > 0)
+                qsort(handover->fds, handover->n_fds, sizeof(*handover->fds), handover_fd_compare);
+        if (handover->n_children > 0)
+                qsort(handover->children, handover->n_children, sizeof(*handover->children), child_compare);
+        return 0;
+}
+
+static void keeper_link_on_readable(evutil_socket_t fd, short what, void *userdata) {
+        KeeperLink *link = userdata;
+        KeeperMessage message;
+        int fds[FD_PASS_MAX], r;
+        size_t n_fds;
+
+        (void)what;
+        for (unsigned i = 0; i < 64; i++) { /* then the others get their turn */
+                r = keeper_message_receive(fd, &message, fds, &n_fds);
+                if (r == -EAGAIN)
+                        return;
+                if (r <= 0) {
+                        link->ops->on_lost(link->userdata);
+                        return;
+                }
+                for (size_t j = 0; j < n_fds; j++)
+                        (void)fd_close(fds[j]);
+                link->ops->on_message(&message, link->userdata);
+        }
+}
+
+int keeper_link_new(KeeperLink **ret_link, int socket_fd, struct event_base *base, const KeeperLinkOps *ops,
+                    void *userdata, Handover *ret_handover, Error *reterr_error) {
+        CLEANUP(keeper_link_free) KeeperLink *link = NULL;
+        Handover handover = {};
+        int r;
+
+        link = calloc(1, sizeof(*link));
+        if (!link)
+                return error_set_errno(reterr_error, ENOMEM, "cannot make the link to the keeper");
+        list_init(&link->queue);
+        link->fd = socket_fd;
+        link->ops = ops;
+        link->userdata = userdata;
+        r = fd_set_nonblock(socket_fd, true);
+        if (r >= 0)
+                r = handover_receive(socket_fd, &handover);
+        if (r < 0) {
+                handover_deinit(&handover);
+                return error_set_errno(reterr_error, r, "the keeper's handover broke off");
+        }
+        link->event = event_new(base, socket_fd, EV_READ | EV_PERSIST, keeper_link_on_readable, link);
+        if (!link->event || event_add(link->event, NULL) < 0) {
+                handover_deinit(&handover);
+                return error_set_errno(reterr_error, ENOMEM, "cannot watch the link to the keeper");
+        }
+        *ret_handover = handover;
+        *ret_link = TAKE(link);
+        return 0;
+}
+
+static QueuedMessage *queued_message_free(QueuedMessage *queued) {
+        list_remove(&queued->link);
+        for (size_t i = 0; i < queued->n_fds; i++)
+                (void)fd_close(queued->fds[i]);
+        free(queued);
+        return NULL;
+}
+
+KeeperLink *keeper_link_free(KeeperLink *link) {
+        if (!link)
+                return NULL;
+        LIST_FOREACH(QueuedMessage, queued, &link->queue, link)
+                (void)queued_message_free(queued);
+        if (link->event)
+                event_free(link->event);
+        (void)fd_close(link->fd);
+        free(link);
+        return NULL;
+}
+
+int keeper_link_queue(KeeperLink *link, const KeeperMessage *message, const int *fds, size_t n_fds) {
+        QueuedMessage *queued;
+
+        queued = calloc(1, sizeof(*queued));
+        if (!queued) {
+                for (size_t i = 0; i < n_fds; i++)
+                        (void)fd_close(fds[i]);
+                return -ENOMEM;
+        }
+        queued->message = *message;
+        if (n_fds > 0)
+                memcpy(queued->fds, fds, n_fds * sizeof(*fds));
+        queued->n_fds = n_fds;
+        list_append(&link->queue, &queued->link);
+        return 0;
+}
+
+static int keeper_link_send(KeeperLink *link, const KeeperMessage *message, const int *fds, size_t n_fds) {
+        int r;
+
+        for (;;) {
+                struct pollfd pfd = { .fd = link->fd, .events = POLLOUT };
+
+                r = keeper_message_send(link->fd, message, fds, n_fds);
+                if (r != -EAGAIN)
+                        return r;
+                (void)poll(&pfd, 1, -1);
+        }
+}
+
+void keeper_link_flush(KeeperLink *link) {
+        LIST_FOREACH(QueuedMessage, queued, &link->queue, link) {
+                /* a failure means that the keeper is gone: the next read says so and the engine ends */
+                (void)keeper_link_send(link, &queued->message, queued->fds, queued->n_fds);
+                (void)queued_message_free(queued);
+        }
+}
+
+int keeper_link_put(KeeperLink *link, KeeperLabel label, uint64_t process, uint32_t run, int fd) {
+        KeeperMessage message = { .type = KEEPER_PUT, .label = label, .process = process, .run = run };
+
+        return keeper_link_send(link, &message, &fd, 1);
+}
+
+void keeper_link_drop(KeeperLink *link, KeeperLabel label, uint64_t process, uint32_t run) {
+        KeeperMessage message = { .type = KEEPER_DROP, .label = label, .process = process, .run = run };
+
+        (void)keeper_link_queue(link, &message, NULL, 0);
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* Every bound, from one table. */
+
+enum {
+#define LIMIT(name, value, wire_name) LIMIT_##name = (value),
+#include "daemon/engine/limits-table.h"
+#undef LIMIT
+};
+
+/* Times that are bounds too. */
+#define STOP_GRACE_DEFAULT_USEC (UINT64_C(10) * 1000000)
+#define LEASE_REATTACH_USEC                                                                                  \
+        (UINT64_C(5) * 1000000) /* for the holder of a lease, after an engine's replacement */
+#define REMOVE_REATTACH_USEC (UINT64_C(30) * 1000000) /* for the readers of a process that removes itself */
+#define DISK_RETRY_USEC (UINT64_C(500) * 1000)        /* between two attempts on a full disk */
+#define KILL_REPEAT_USEC (UINT64_C(100) * 1000)       /* between two SIGKILLs of a tree that is not empty */
+#define KILL_GIVE_UP_USEC                                                                                    \
+        (UINT64_C(10) * 1000000) /* after SIGKILL: what is left then is called a survivor                    \
+                                  */
+#define RETENTION_DEFAULT_BYTES (UINT64_C(64) << 20)
+#define RETENTION_MIN_BYTES (UINT64_C(64) << 10)

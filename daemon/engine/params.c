@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "daemon/engine/params.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+int params_init(Params *params, const json_t *object, Error *reterr_error) {
+        *params = (Params){ .object = object };
+        if (object && !json_is_object(object))
+                return error_set(reterr_error, ERROR_INVALID, "params is not an object");
+        return 0;
+}
+
+const json_t *params_get(Params *params, const char *name) {
+        const json_t *value;
+
+        assert(params->n_names < PARAMS_NAMES_MAX);
+        params->names[params->n_names++] = name;
+        value = params->object ? json_object_get(params->object, name) : NULL;
+        if (value)
+                params->n_found++;
+        return json_is_null(value) ? NULL : value;
+}
+
+int params_finish(Params *params, Error *reterr_error) {
+        const char *key;
+        json_t *value;
+
+        if (!params->object || json_object_size(params->object) == params->n_found)
+                return 0;
+        json_object_foreach((json_t *)params->object, key, value) {
+                bool known = false;
+
+                for (unsigned i = 0; i < params->n_names; i++)
+                        if (strcmp(params->names[i], key) == 0)
+                                known = true;
+                if (!known)
+                        return error_set(reterr_error, ERROR_INVALID,
+                                         "'%.64s' is not a member of this request's params", key);
+        }
+        return error_set(reterr_error, ERROR_INVALID, "a member of params has a name with a NUL in it");
+}
+
+int params_bool(Params *params, const char *name, bool *ret_value, Error *reterr_error) {
+        const json_t *value = params_get(params, name);
+
+        if (!value)
+                return 0;
+        if (!json_is_boolean(value))
+                return error_set(reterr_error, ERROR_INVALID, "%s: not true or false", name);
+        *ret_value = json_is_true(value);
+        return 1;
+}
+
+int params_u64(Params *params, const char *name, uint64_t min, uint64_t max, uint64_t *ret_value,
+               Error *reterr_error) {
+        const json_t *value = params_get(params, name);
+
+        if (!value)
+                return 0;
+        if (!json_is_integer(value) || json_integer_value(value) < 0 ||
+            (uint64_t)json_integer_value(value) < min || (uint64_t)json_integer_value(value) > max)
+                return error_set(reterr_error, ERROR_INVALID,
+                                 "%s: not an integer from %" PRIu64 " to %" PRIu64, name, min, max);
+        *ret_value = (uint64_t)json_integer_value(value);
+        return 1;
+}
+
+int params_string(Params *params, const char *name, size_t max, const char **ret_value, Error *reterr_error) {
+        const json_t *value = params_get(params, name);
+        size_t size;
+
+        if (!value)
+                return 0;
+        size = json_is_string(value) ? json_string_length(value) : 0;
+        if (size == 0 || size > max || strlen(json_string_value(value)) != size)
+                return error_set(reterr_error, ERROR_INVALID, "%s: not a string of 1 to %zu bytes", name,
+                                 max);
+        *ret_value = json_string_value(value);
+        return 1;
+}
+
+int params_choice(Params *params, const char *name, const char *const *words, int *ret_value,
+                  Error *reterr_error) {
+        const json_t *value = params_get(params, name);
+
+        if (!value)
+                return 0;
+        if (json_is_string(value))
+                for (int i = 0; words[i]; i++)
+                        if (strcmp(words[i], json_string_value(value)) == 0) {
+                                *ret_value = i;
+                                return 1;
+                        }
+        return error_set(reterr_error, ERROR_INVALID, "%s: not one of the words it can be (%s, %s…)", name,
+                         words[0], words[1] ? words[1] : "");
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* The params of a request, member by member: each of the right kind, and none that nobody asked for. Pure. */
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/bytes.h"
+#include "common/error.h"
+
+#define PARAMS_NAMES_MAX 40
+
+typedef struct Params {
+        const json_t *object; /* borrowed; NULL: no params */
+        const char *names[PARAMS_NAMES_MAX];
+        unsigned n_names;
+        unsigned n_found;
+} Params;
+
+/** params_init() - 'object' is borrowed; it must be a JSON object or NULL. */
+int params_init(Params *params, const json_t *object, Error *reterr_error);
+/** params_get() - a member, NULL if it is missing or JSON null. Every name that may be there must be asked
+ * for once. */
+const json_t *params_get(Params *params, const char *name);
+/** params_finish() - refuse members that were not asked for, naming the first. */
+int params_finish(Params *params, Error *reterr_error);
+
+/* The getters leave *ret_value as it is when the member is missing. Return: 1 found, 0 missing, -EINVAL
+ * (INVALID) with the member's name. */
+int params_bool(Params *params, const char *name, bool *ret_value, Error *reterr_error);
+int params_u64(Params *params, const char *name, uint64_t min, uint64_t max, uint64_t *ret_value,
+               Error *reterr_error);
+int params_string(Params *params, const char *name, size_t max, const char **ret_value,
+                  Error *reterr_error); /* borrowed */
+/** params_choice() - one of a NULL-terminated list of words; *ret_value is its index. */
+int params_choice(Params *params, const char *name, const char *const *words, int *ret_value,
+                  Error *reterr_error);

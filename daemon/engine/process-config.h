@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* What a process was asked to be: from the params of `run`, to the JSON that the registry keeps, to the
+ * keeper's spec. Pure but for the memfd. */
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "common/error.h"
+#include "daemon/engine/params.h"
+
+typedef enum StdioKind {
+        STDIO_PIPE, /* "open" or "log" */
+        STDIO_NULL,
+        STDIO_FILE,
+        STDIO_JOIN, /* stderr: the same as stdout */
+} StdioKind;
+
+typedef struct StdioConfig {
+        StdioKind kind;
+        char *path; /* owned; of STDIO_FILE */
+} StdioConfig;
+
+typedef enum LeaseKind {
+        LEASE_NONE,
+        LEASE_CLIENT,
+        LEASE_TIME,
+} LeaseKind;
+
+typedef struct ProcessConfig {
+        char *name;  /* owned, may be NULL */
+        char **argv; /* owned, NULL-terminated */
+        char **env;  /* owned, NULL-terminated */
+        size_t n_argv;
+        size_t n_env;
+        char *cwd; /* owned */
+        StdioConfig stdin_config;
+        StdioConfig stdout_config;
+        StdioConfig stderr_config;
+        uint64_t timeout_usec; /* 0: none */
+        uint64_t kill_after_usec;
+        uint64_t retention_bytes;
+        uint64_t lease_usec;
+        LeaseKind lease;
+        int stop_signal;
+        mode_t umask;
+        bool remove_when_ended;
+        bool wait_on_full_disk;
+} ProcessConfig;
+
+/**
+ * process_config_parse() - read the members that describe a process
+ * @params:      of `run`; members that belong to the request itself (key, subscribe, data, eof) are the
+ * caller's
+ * @ret_config:  owned by the caller on success
+ */
+int process_config_parse(ProcessConfig *ret_config, Params *params, Error *reterr_error);
+void process_config_deinit(ProcessConfig *config);
+/** process_config_drop_env() - free what only a start needs; process_config_from_text() brings it back. */
+void process_config_drop_env(ProcessConfig *config);
+
+/** process_config_to_json() - as the registry keeps it and `show` gives it; a new object, NULL when out of
+ * memory. */
+json_t *process_config_to_json(const ProcessConfig *config);
+/** process_config_from_text() - read it back. */
+int process_config_from_text(ProcessConfig *ret_config, const char *text, Error *reterr_error);
+
+/**
+ * process_config_spec() - the keeper's spec, in a sealed memfd
+ * @mark:  "NAME=VALUE" that marks the descendants
+ */
+int process_config_spec(const ProcessConfig *config, const char *mark, int *ret_fd, Error *reterr_error);

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: MIT */
+
+/* The input of a process: accepted into its stdin log, delivered from there into the pipe. */
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "common/fd.h"
+#include "daemon/engine/limits.h"
+#include "daemon/engine/process.h"
+
+void process_close_stdin(Process *process) {
+        if (process->stdin_fd < 0)
+                return;
+        (void)event_del(&process->stdin_event);
+        process->stdin_fd = fd_close(process->stdin_fd);
+        keeper_link_drop(process->host->link, KEEPER_LABEL_STDIN, process->id, process->run.run);
+        process_record(process, RECORD_CLOSED, SOURCE_STDIN, 0);
+        process_changed(process, PROCESS_CHANGED_STDIN);
+}
+
+static void input_on_writable(evutil_socket_t fd, short what, void *userdata) {
+        (void)fd;
+        (void)what;
+        process_deliver(userdata);
+}
+
+static int input_position(Process *process, StdinLog *log, Error *reterr_error) {
+        bool is_new = false;
+        int fd, r;
+
+        r = stdin_log_position_fd(log, &fd, &is_new, reterr_error);
+        if (r < 0)
+                return r;
+        /* before the first byte is delivered: from then on, the position outlives this engine */
+        return is_new ? keeper_link_put(process->host->link, KEEPER_LABEL_POSITION, process->id, 0, fd) : 0;
+}
+
+void process_deliver(Process *process) {
+        uint64_t before;
+        StdinLog *log;
+        Error error = {};
+        size_t n = 0;
+        int r;
+
+        if (process->stdin_fd < 0 || !(process->run.ended & RUN_SPAWNED))
+                return;
+        r = process_stdin_log(process, &log, &error);
+        if (r < 0)
+                return;
+        before = stdin_log_taken(log);
+        if (stdin_log_accepted(log) > before) {
+                r = input_position(process, log, &error);
+                if (r >= 0)
+                        r = stdin_log_deliver(log, process->stdin_fd, &n, &error);
+        } else
+                r = 0;
+        if (r == -EAGAIN) {
+                (void)event_assign(&process->stdin_event, process->host->base, process->stdin_fd, EV_WRITE,
+                                   input_on_writable, process);
+                (void)event_add(&process->stdin_event, NULL);
+        } else if (r < 0) {
+                if (r != -EPIPE)
+                        (void)fprintf(stderr, "<3>process %" PRIu64 ": cannot deliver its input: %s\n",
+                                      process->id, error.text);
+                process_close_stdin(process);
+                return;
+        } else if (stdin_log_eof(log)) {
+                process_close_stdin(process);
+                return;
+        }
+        if (stdin_log_taken(log) > before)
+                process_changed(process, PROCESS_CHANGED_STDIN);
+}
+
+uint64_t process_input_room(Process *process) {
+        uint64_t pending;
+        StdinLog *log;
+
+        if (process_stdin_log(process, &log, NULL) < 0)
+                return 0;
+        pending = stdin_log_accepted(log) - stdin_log_taken(log);
+        return pending < LIMIT_STDIN_BYTES ? LIMIT_STDIN_BYTES - pending : 0;
+}
+
+/* Whether all of this had been accepted before: a retry, which succeeds whatever has become of the process
+ * since. */
+static bool input_is_retry(StdinLog *log, const StdinWriter *writer, uint64_t end, bool eof,
+                           uint64_t *ret_accepted, uint64_t *ret_end) {
+        uint64_t accepted, taken, stdin_end;
+        bool had_eof;
+
+        if (!writer || stdin_log_writer(log, writer, &accepted, &taken, &stdin_end, &had_eof) < 0)
+                return false;
+        if (accepted < end || (eof && !had_eof) || (accepted == 0 && !had_eof))
+                return false;
+        if (ret_accepted)
+                *ret_accepted = accepted;
+        if (ret_end)
+                *ret_end = stdin_end;
+        return true;
+}
+
+int process_input(Process *process, const StdinWriter *writer, uint64_t position, const void *data,
+                  size_t size, bool eof, uint64_t *ret_accepted, uint64_t *ret_end, Error *reterr_error) {
+        uint64_t before;
+        StdinLog *log;
+        int r;
+
+        r = process_stdin_log(process, &log, reterr_error);
+        if (r < 0)
+                return r;
+        if (input_is_retry(log, writer, position + size, eof, ret_accepted, ret_end))
+                return 0;
+        if (!process_is_alive(process))
+                return error_set(reterr_error, ERROR_NOT_RUNNING, "process %" PRIu64 " is not running",
+                                 process->id);
+        if (process->stdin_fd < 0)
+                return error_set(reterr_error, ERROR_STDIN_CLOSED,
+                                 "the stdin of process %" PRIu64 " is closed", process->id);
+        if (size > process_input_room(process))
+                return error_set(reterr_error, ERROR_WOULD_BLOCK,
+                                 "process %" PRIu64 " has %d bytes of input waiting already", process->id,
+                                 LIMIT_STDIN_BYTES);
+        before = stdin_log_accepted(log);
+        r = stdin_log_accept(log, writer, position, data, size, eof, ret_accepted, ret_end, reterr_error);
+        if (r < 0)
+                return r;
+        if (stdin_log_accepted(log) > before)
+                process_record(process, RECORD_INPUT, SOURCE_STDIN, stdin_log_accepted(log));
+        process_deliver(process);
+        return 0;
+}
+
+int process_cancel_input(Process *process, uint64_t *ret_dropped, Error *reterr_error) {
+        StdinLog *log;
+        int r;
+
+        if (!process_is_alive(process))
+                return error_set(reterr_error, ERROR_NOT_RUNNING, "process %" PRIu64 " is not running",
+                                 process->id);
+        r = process_stdin_log(process, &log, reterr_error);
+        if (r >= 0)
+                r = stdin_log_cancel(log, ret_dropped, reterr_error);
+        if (r >= 0)
+                process_deliver(process); /* a pending end of file */
+        if (r >= 0)
+                process_changed(process, PROCESS_CHANGED_STDIN);
+        return r;
+}

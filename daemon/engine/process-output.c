@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: MIT */
+
+/* The output of a process: from its pipes into its log. What stops that: a full disk, a lossless reader that
+ * is behind. */
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "common/clock.h"
+#include "common/fd.h"
+#include "daemon/engine/limits.h"
+#include "daemon/engine/process.h"
+
+#define PIPE_FULL (64 * 1024) /* a splice of so many bytes may have left more behind */
+
+static unsigned output_ended_bits(const Process *process, unsigned i) {
+        if (i == 1)
+                return RUN_STDERR_CLOSED;
+        return RUN_STDOUT_CLOSED | (process->config.stderr_config.kind == STDIO_JOIN ? RUN_STDERR_CLOSED : 0);
+}
+
+static KeeperLabel output_label(unsigned i) {
+        return i == 0 ? KEEPER_LABEL_STDOUT : KEEPER_LABEL_STDERR;
+}
+
+static void output_forget(Process *process, unsigned i) {
+        ProcessOutput *output = &process->outputs[i];
+
+        (void)event_del(&output->event);
+        output->fd = fd_close(output->fd);
+        process->exit_left[i] = 0;
+        keeper_link_drop(process->host->link, output_label(i), process->id, process->run.run);
+}
+
+static void output_on_eof(Process *process, unsigned i) {
+        output_forget(process, i);
+        process_record(process, RECORD_CLOSED, process->outputs[i].source, 0);
+        process_set_ended(process, output_ended_bits(process, i));
+        if ((process->run.ended & (RUN_STDOUT_CLOSED | RUN_STDERR_CLOSED)) ==
+            (RUN_STDOUT_CLOSED | RUN_STDERR_CLOSED))
+                process->host->ops->on_event(process, "closed", process->host->userdata);
+}
+
+void process_outputs_close(Process *process) {
+        for (unsigned i = 0; i < 2; i++)
+                if (process->outputs[i].fd >= 0) {
+                        (void)event_del(&process->outputs[i].event);
+                        process->outputs[i].fd = fd_close(process->outputs[i].fd);
+                        keeper_link_drop(process->host->link, output_label(i), process->id, process->run.run);
+                }
+}
+
+void process_abandon_outputs(Process *process) {
+        if ((process->run.ended & RUN_EMPTY) && !process_is_over(process)) {
+                process_outputs_close(process);
+                process_set_ended(process, RUN_STDOUT_CLOSED | RUN_STDERR_CLOSED);
+        }
+}
+
+static void outputs_block(Process *process) {
+        for (unsigned i = 0; i < 2; i++)
+                if (process->outputs[i].fd >= 0)
+                        (void)event_del(&process->outputs[i].event);
+}
+
+static void outputs_unblock(Process *process) {
+        if (process->waits_for_disk || process->waits_for_reader)
+                return;
+        for (unsigned i = 0; i < 2; i++)
+                if (process->outputs[i].fd >= 0)
+                        (void)event_add(&process->outputs[i].event, NULL);
+        if (process->exit_pending)
+                process_finish_exit(process);
+}
+
+static bool has_lossless_reader(const Process *process) {
+        LIST_FOREACH(ProcessReader, reader, &process->readers, link)
+                if (reader->lossless)
+                        return true;
+        return false;
+}
+
+/* The disk is full even without the oldest segments: discard what comes, or let the process wait. */
+static int output_on_full_disk(Process *process, Log *log) {
+        Error error = {};
+        int r = 0;
+
+        if (!process->config.wait_on_full_disk && !has_lossless_reader(process)) {
+                r = log_discard_begin(log, process->run.run, &process->discard_fd, &error);
+                if (r >= 0)
+                        r = keeper_link_put(process->host->link, KEEPER_LABEL_DISCARD, process->id, 0,
+                                            process->discard_fd);
+        }
+        if (process->discard_fd < 0 || r < 0) {
+                process->waits_for_disk = true;
+                outputs_block(process);
+        }
+        process->disk_retry_usec = clock_monotonic_usec() + DISK_RETRY_USEC;
+        process_arm_timer(process);
+        (void)fprintf(stderr, "<4>process %" PRIu64 ": the disk is full: %s\n", process->id,
+                      process->waits_for_disk ? "the process waits" : "its output is discarded");
+        process->host->ops->on_event(process, "full-disk", process->host->userdata);
+        return process->waits_for_disk ? -EBUSY : 0;
+}
+
+void process_disk_retry(Process *process) {
+        Error error = {};
+        Log *log;
+        int r;
+
+        if (process_log(process, &log, &error) < 0)
+                return;
+        if (process->discard_fd >= 0) {
+                r = log_discard_end(log, process->discard_fd, &error);
+                if (r < 0) {
+                        process->disk_retry_usec = clock_monotonic_usec() + DISK_RETRY_USEC;
+                        return;
+                }
+                process->discard_fd = fd_close(process->discard_fd);
+                keeper_link_drop(process->host->link, KEEPER_LABEL_DISCARD, process->id, 0);
+                process->host->ops->on_event(process, "gap", process->host->userdata);
+                process->host->ops->on_event(process, "full-disk-over", process->host->userdata);
+        }
+        process->waits_for_disk = false;
+        outputs_unblock(process);
+        process_grown(process);
+}
+
+/* Returns 0 and *ret_n (0: end of file), -EAGAIN, -EBUSY: blocked, or an error that ends the stream. */
+int process_output_read(Process *process, unsigned i, size_t max, size_t *ret_n) {
+        ProcessOutput *output = &process->outputs[i];
+        Error error = {};
+        Log *log;
+        int r;
+
+        for (;;) {
+                r = process_log(process, &log, &error);
+                if (r < 0)
+                        return r;
+                if (process->discard_fd >= 0) {
+                        r = log_discard(log, process->discard_fd, output->fd, max, ret_n, &error);
+                        break;
+                }
+                r = log_splice(log, output->source, process->run.run, output->fd, max, ret_n, &error);
+                if (r == -EDQUOT) {
+                        process->waits_for_reader = true;
+                        outputs_block(process);
+                        return -EBUSY;
+                }
+                if (r != -ENOSPC)
+                        break;
+                r = output_on_full_disk(process, log);
+                if (r < 0)
+                        return r;
+        }
+        if (r < 0 && r != -EAGAIN)
+                (void)fprintf(stderr, "<3>process %" PRIu64 ": cannot log its output: %s\n", process->id,
+                              error.text);
+        return r;
+}
+
+static void output_on_readable(evutil_socket_t fd, short what, void *userdata) {
+        Process *process = userdata;
+        unsigned i = process->outputs[0].fd == fd ? 0 : 1;
+        size_t total = 0, n = 0;
+        int r;
+
+        (void)what;
+        do {
+                r = process_output_read(process, i, PIPE_FULL * 4, &n);
+                if (r < 0)
+                        break;
+                total += n;
+        } while (n >= PIPE_FULL && total < LIMIT_SPLICE_BYTES);
+        if (total > 0)
+                process_grown(process);
+        if (r == 0 && n == 0)
+                output_on_eof(process, i);
+        else if (r < 0 && r != -EAGAIN && r != -EBUSY) {
+                /* a log that cannot be written: the process waits, and it is tried again */
+                process->waits_for_disk = true;
+                outputs_block(process);
+                process->disk_retry_usec = clock_monotonic_usec() + DISK_RETRY_USEC;
+                process_arm_timer(process);
+        }
+}
+
+void process_outputs_start(Process *process) {
+        for (unsigned i = 0; i < 2; i++) {
+                ProcessOutput *output = &process->outputs[i];
+
+                if (output->fd < 0)
+                        continue;
+                (void)event_assign(&output->event, process->host->base, output->fd, EV_READ | EV_PERSIST,
+                                   output_on_readable, process);
+                (void)event_add(&output->event, NULL);
+        }
+}
+
+void process_reader_moved(Process *process) {
+        uint64_t floor = UINT64_MAX;
+        Log *log;
+
+        if (process_log(process, &log, NULL) < 0)
+                return;
+        LIST_FOREACH(ProcessReader, reader, &process->readers, link)
+                if (reader->lossless)
+                        floor = MIN(floor, reader->offset);
+        log_set_floor(log, floor);
+        if (process->waits_for_reader) {
+                process->waits_for_reader = false;
+                outputs_unblock(process);
+        }
+}
+
+static uint64_t exit_word(const ExitRecord *exit) {
+        if (!exit->known)
+                return EXIT_WORD_UNKNOWN;
+        if (exit->signal != 0)
+                return (uint64_t)exit->signal << 8 | (exit->core ? EXIT_WORD_CORE : 0);
+        return (uint64_t)(exit->code & 0xff);
+}
+
+void process_finish_exit(Process *process) {
+        size_t n;
+        int r;
+
+        for (unsigned i = 0; i < 2; i++)
+                while (process->outputs[i].fd >= 0 && process->exit_left[i] > 0) {
+                        r = process_output_read(process, i, MAX(process->exit_left[i], PIPE_FULL), &n);
+                        if (r == -EBUSY)
+                                return; /* goes on when the disk or the reader lets it */
+                        if (r < 0 || n == 0) {
+                                process->exit_left[i] = 0;
+                                if (r == 0)
+                                        output_on_eof(process, i);
+                                break;
+                        }
+                        process->exit_left[i] -= MIN(process->exit_left[i], n);
+                }
+        process->exit_pending = false;
+        process_record(process, RECORD_EXIT, SOURCE_NONE, exit_word(&process->run.exit));
+        process_set_ended(process, RUN_LOGGED_EXIT);
+}

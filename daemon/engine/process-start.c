@@ -1,0 +1,457 @@
+/* SPDX-License-Identifier: MIT */
+
+/* How a run begins and ends: asking the keeper, its answers, and taking a run up again from a handover. */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/fd.h"
+#include "daemon/engine/limits.h"
+#include "daemon/engine/process.h"
+
+/* What a start opens; indices are the bits of KEEPER_SPAWN_*, in their order. */
+typedef enum StartFd {
+        START_CHILD_STDIN,
+        START_CHILD_STDOUT,
+        START_CHILD_STDERR,
+        START_ENGINE_STDIN,
+        START_ENGINE_STDOUT,
+        START_ENGINE_STDERR,
+        START_CGROUP,
+        START_N_,
+} StartFd;
+
+typedef struct Start {
+        int fds[START_N_]; /* owned; -1: none */
+} Start;
+
+static void start_deinit(Start *start) {
+        for (unsigned i = 0; i < START_N_; i++)
+                start->fds[i] = fd_close(start->fds[i]);
+}
+
+static int start_pipe(int *ret_child, int *ret_engine, bool to_child) {
+        int fds[2];
+
+        if (pipe2(fds, O_CLOEXEC) < 0)
+                return -errno;
+        *ret_child = fds[to_child ? 0 : 1];
+        *ret_engine = fds[to_child ? 1 : 0];
+        return fd_set_nonblock(*ret_engine, true);
+}
+
+static int start_open_file(const StdioConfig *stdio, bool output, int *ret_fd) {
+        const char *path = stdio->kind == STDIO_FILE ? stdio->path : "/dev/null";
+        int fd;
+
+        /* non-blocking only while it is opened, so that a FIFO without a peer does not hold the engine */
+        fd = open(path,
+                  (output ? O_WRONLY | O_CREAT | O_APPEND : O_RDONLY) | O_NONBLOCK | O_NOCTTY | O_CLOEXEC,
+                  0666);
+        if (fd < 0)
+                return -errno;
+        *ret_fd = fd;
+        return fd_set_nonblock(fd, false);
+}
+
+static int start_open_stdio(Start *start, const ProcessConfig *config, Error *reterr_error) {
+        const StdioConfig *stdios[] = { &config->stdin_config, &config->stdout_config,
+                                        &config->stderr_config };
+        static const char *const steps[] = { "stdin", "stdout", "stderr" };
+        int r;
+
+        for (unsigned i = 0; i < 3; i++) {
+                if (stdios[i]->kind == STDIO_JOIN)
+                        continue;
+                if (stdios[i]->kind == STDIO_PIPE)
+                        r = start_pipe(&start->fds[START_CHILD_STDIN + i],
+                                       &start->fds[START_ENGINE_STDIN + i], i == 0);
+                else
+                        r = start_open_file(stdios[i], i != 0, &start->fds[START_CHILD_STDIN + i]);
+                if (r < 0) {
+                        (void)error_set_errno(reterr_error, r, "cannot open %s%s%s", steps[i],
+                                              stdios[i]->path ? " " : "",
+                                              stdios[i]->path ? stdios[i]->path : "");
+                        if (reterr_error && stdios[i]->path)
+                                reterr_error->code = ERROR_SPAWN;
+                        return error_set_step(reterr_error, r, steps[i]);
+                }
+        }
+        return 0;
+}
+
+static int start_send(Process *process, const Start *start, int spec_fd) {
+        KeeperMessage message = { .type = KEEPER_SPAWN, .process = process->id, .run = process->run.run };
+        int fds[FD_PASS_MAX];
+        size_t n = 0;
+
+        fds[n++] = fcntl(spec_fd, F_DUPFD_CLOEXEC, 3);
+        for (unsigned i = 0; i < START_N_; i++)
+                if (start->fds[i] >= 0) {
+                        fds[n++] = fcntl(start->fds[i], F_DUPFD_CLOEXEC, 3);
+                        message.flags |= 1u << i;
+                }
+        for (size_t i = 0; i < n; i++)
+                if (fds[i] < 0) {
+                        for (size_t j = 0; j < n; j++)
+                                (void)fd_close(fds[j]);
+                        return -EMFILE;
+                }
+        return keeper_link_queue(process->host->link, &message, fds, n);
+}
+
+static int process_load_env(Process *process, Error *reterr_error) {
+        ProcessConfig config;
+        char *text;
+        int r;
+
+        if (process->config.env)
+                return 0;
+        r = process->host->ops->load_config(process, &text, process->host->userdata);
+        if (r < 0)
+                return error_set_errno(reterr_error, r,
+                                       "cannot read what process %" PRIu64 " was asked to be", process->id);
+        r = process_config_from_text(&config, text, reterr_error);
+        free(text);
+        if (r < 0)
+                return r;
+        process_config_deinit(&process->config);
+        process->config = config;
+        return 0;
+}
+
+static unsigned initial_ends(const ProcessConfig *config) {
+        unsigned ended = 0;
+
+        if (config->stdout_config.kind != STDIO_PIPE)
+                ended |= RUN_STDOUT_CLOSED;
+        if (config->stderr_config.kind == STDIO_NULL || config->stderr_config.kind == STDIO_FILE ||
+            (config->stderr_config.kind == STDIO_JOIN && config->stdout_config.kind != STDIO_PIPE))
+                ended |= RUN_STDERR_CLOSED;
+        return ended;
+}
+
+/* Opens all that run number 'run' needs and asks the keeper; touches nothing of the process but its pipes. */
+static int process_spawn(Process *process, Error *reterr_error) {
+        Start start = { .fds = { -1, -1, -1, -1, -1, -1, -1 } };
+        CLEANUP(fd_close) int spec_fd = -1;
+        Tree tree = process_tree(process);
+        int r;
+
+        r = process_load_env(process, reterr_error);
+        if (r >= 0)
+                r = start_open_stdio(&start, &process->config, reterr_error);
+        if (r >= 0)
+                r = tree_prepare(process->host->tree_root, &tree, &start.fds[START_CGROUP], reterr_error);
+        if (r >= 0)
+                r = process_config_spec(&process->config, tree.mark, &spec_fd, reterr_error);
+        if (r >= 0) {
+                r = start_send(process, &start, spec_fd);
+                if (r < 0) {
+                        tree_release(process->host->tree_root, &tree);
+                        (void)error_set_errno(reterr_error, r, "cannot hand the run to the keeper");
+                }
+        }
+        if (r >= 0) {
+                process->stdin_fd = TAKE_FD(start.fds[START_ENGINE_STDIN]);
+                process->outputs[0].fd = TAKE_FD(start.fds[START_ENGINE_STDOUT]);
+                process->outputs[1].fd = TAKE_FD(start.fds[START_ENGINE_STDERR]);
+                process_config_drop_env(&process->config);
+        }
+        start_deinit(&start);
+        return r;
+}
+
+int process_start(Process *process, Error *reterr_error) {
+        RegistryRun before = process->run;
+        StdinLog *stdin_log;
+        Log *log;
+        int r;
+
+        if (process_is_alive(process) || !process_is_over(process))
+                return error_set(reterr_error, ERROR_WRONG_STATE, "process %" PRIu64 " is %s", process->id,
+                                 process_is_alive(process) ? process_state_name(process->state)
+                                                           : "exited, but something of its last run is left");
+        if ((r = process_log(process, &log, reterr_error)) < 0 ||
+            (r = process_stdin_log(process, &stdin_log, reterr_error)) < 0 ||
+            (r = stdin_log_begin_run(stdin_log, process->run.run + 1, reterr_error)) < 0)
+                return r;
+        process->run = (RegistryRun){
+                .process = process->id,
+                .run = before.run + 1,
+                .ended = initial_ends(&process->config),
+                .start_usec = clock_realtime_usec(),
+                .start_monotonic_usec = clock_monotonic_usec(),
+                .start_offset = log_end(log),
+                .start_stdin_offset = stdin_log_accepted(stdin_log),
+        };
+        r = process_spawn(process, reterr_error);
+        if (r < 0) {
+                process->run = before;
+                return r;
+        }
+        process->killed_usec = 0;
+        process->spawn_error = (Error){};
+        r = process_transit(process, PROCESS_EVENT_START);
+        assert(r >= 0);
+        process_changed(process, PROCESS_CHANGED_RUN);
+        return 0;
+}
+
+int process_respawn(Process *process, Error *reterr_error) {
+        process->state = PROCESS_STARTING;
+        return process_spawn(process, reterr_error);
+}
+
+static void process_forget(Process *process) {
+        KeeperMessage message = { .type = KEEPER_FORGET, .process = process->id, .run = process->run.run };
+
+        (void)keeper_link_queue(process->host->link, &message, NULL, 0);
+}
+
+static void process_drop_stdin(Process *process) {
+        if (process->stdin_fd < 0)
+                return;
+        (void)event_del(&process->stdin_event);
+        process->stdin_fd = fd_close(process->stdin_fd);
+        keeper_link_drop(process->host->link, KEEPER_LABEL_STDIN, process->id, process->run.run);
+}
+
+static void process_on_spawn_failed(Process *process, const KeeperMessage *message) {
+        Tree tree = process_tree(process);
+        Error error;
+
+        (void)error_set_errno(&error, message->error, "cannot start '%.200s': %s", process->config.argv[0],
+                              message->text);
+        error.code = ERROR_SPAWN;
+        (void)error_set_step(&error, 0, message->text);
+        process->spawn_error = error;
+        process_outputs_close(process);
+        process_drop_stdin(process);
+        tree_release(process->host->tree_root, &tree);
+        (void)process_transit(process, PROCESS_EVENT_SPAWN_FAILED);
+        process->run.end_usec = clock_realtime_usec();
+        process_forget(process);
+        process_set_ended(process, RUN_FAILED | RUN_EXITED | RUN_STDOUT_CLOSED | RUN_STDERR_CLOSED |
+                                           RUN_EMPTY | RUN_LOGGED_EXIT);
+        process->host->ops->on_event(process, "failed", process->host->userdata);
+}
+
+/* After an engine was killed between a record and the registry's commit, the record is there already. */
+static bool process_has_record(Process *process, RecordKind kind) {
+        LogChunk chunk;
+        Log *log;
+
+        return process_log(process, &log, NULL) >= 0 &&
+               log_last_record(log, kind, process->run.run, &chunk) > 0;
+}
+
+static void process_begin_running(Process *process, int pid, bool adopted) {
+        Tree tree;
+
+        process->run.pid = pid;
+        tree = process_tree(process);
+        (void)tree_watch(process->host->tree_root, &tree);
+        if (!adopted || !process_has_record(process, RECORD_START))
+                process_record(process, RECORD_START, SOURCE_NONE, (uint64_t)pid);
+        (void)process_transit(process, PROCESS_EVENT_SPAWNED);
+        process_outputs_start(process);
+        if (process->config.lease == LEASE_TIME)
+                process->lease_deadline_usec = clock_monotonic_usec() + process->config.lease_usec;
+        process_set_ended(process, RUN_SPAWNED);
+        process->host->ops->on_event(process, "started", process->host->userdata);
+        process_deliver(process);
+        if (process->run.stop_deadline_monotonic_usec != 0) { /* asked to stop before it ran */
+                process->run.stop_deadline_monotonic_usec = 0;
+                (void)process_stop(process, process->run.stop_cause, process->config.kill_after_usec, 0,
+                                   NULL);
+        }
+}
+
+void process_on_spawned(Process *process, const KeeperMessage *message) {
+        if (message->run != process->run.run || process->state != PROCESS_STARTING)
+                return;
+        if (message->state == KEEPER_CHILD_FAILED)
+                process_on_spawn_failed(process, message);
+        else
+                process_begin_running(process, message->pid, false);
+}
+
+static const char *exit_cause(const Process *process, int signal) {
+        const char *cause = process->run.stop_cause;
+
+        if (strncmp(cause, "signal ", 7) == 0)
+                return signal != 0 && atoi(cause + 7) == signal ? "signal" : "self";
+        return cause[0] ? cause : "self";
+}
+
+static void process_fill_exit(Process *process, const KeeperMessage *message) {
+        ExitRecord *exit = &process->run.exit;
+        Tree tree = process_tree(process);
+
+        *exit = (ExitRecord){ .known = true, .code = -1, .has_usage = true, .usage = message->usage };
+        if (message->wait_code == CLD_EXITED)
+                exit->code = message->wait_status;
+        else
+                exit->signal = message->wait_status;
+        exit->core = message->wait_code == CLD_DUMPED;
+        exit->oom = tree_oom(process->host->tree_root, &tree);
+        (void)snprintf(exit->cause, sizeof(exit->cause), "%s", exit_cause(process, exit->signal));
+        process->run.end_usec = message->usec;
+}
+
+static void process_begin_exit(Process *process) {
+        int n;
+
+        process_drop_stdin(process);
+        for (unsigned i = 0; i < 2; i++) {
+                process->exit_left[i] = 0;
+                if (process->outputs[i].fd >= 0 && ioctl(process->outputs[i].fd, FIONREAD, &n) == 0 && n > 0)
+                        process->exit_left[i] = (uint64_t)n;
+        }
+        process->exit_pending = true;
+}
+
+void process_on_exited(Process *process, const KeeperMessage *message) {
+        if (message->run != process->run.run)
+                return;
+        if (process->run.ended & RUN_EXITED) {
+                process_forget(process);
+                return;
+        }
+        if (!(process->run.ended & RUN_SPAWNED))
+                process_begin_running(process, message->pid, true);
+        process_fill_exit(process, message);
+        process_begin_exit(process);
+        (void)process_transit(process, PROCESS_EVENT_EXIT);
+        process_forget(process);
+        process_set_ended(process, RUN_EXITED);
+        process->host->ops->on_event(process, "exited", process->host->userdata);
+        process_finish_exit(process);
+        process_check_tree(process);
+}
+
+void process_lose(Process *process) {
+        process->run.exit = (ExitRecord){ .code = -1, .oom = -1, .cause = "unknown" };
+        if (process->run.end_usec == 0)
+                process->run.end_usec = clock_realtime_usec();
+        process->state = PROCESS_EXITED;
+        if (!(process->run.ended & RUN_LOGGED_EXIT) && !process_has_record(process, RECORD_EXIT))
+                process_record(process, RECORD_EXIT, SOURCE_NONE, EXIT_WORD_UNKNOWN);
+        process_set_ended(process,
+                          RUN_EXITED | RUN_STDOUT_CLOSED | RUN_STDERR_CLOSED | RUN_EMPTY | RUN_LOGGED_EXIT);
+        process->host->ops->on_event(process, "exited", process->host->userdata);
+}
+
+static void process_adopt_fds(Process *process, Handover *handover) {
+        uint32_t run = process->run.run;
+        Error error = {};
+        Log *log;
+        int fd;
+
+        process->stdin_fd = handover_take_fd(handover, KEEPER_LABEL_STDIN, process->id, run);
+        process->outputs[0].fd = handover_take_fd(handover, KEEPER_LABEL_STDOUT, process->id, run);
+        process->outputs[1].fd = handover_take_fd(handover, KEEPER_LABEL_STDERR, process->id, run);
+        process->position_fd = handover_take_fd(handover, KEEPER_LABEL_POSITION, process->id, 0);
+        fd = handover_take_fd(handover, KEEPER_LABEL_DISCARD, process->id, 0);
+        if (fd >= 0 && process_log(process, &log, &error) >= 0) {
+                if (log_discard_resume(log, run, fd, &error) >= 0) {
+                        process->discard_fd = fd;
+                        process->disk_retry_usec = clock_monotonic_usec() + DISK_RETRY_USEC;
+                        return;
+                }
+                (void)fprintf(stderr, "<3>process %" PRIu64 ": cannot go on discarding: %s\n", process->id,
+                              error.text);
+        }
+        (void)fd_close(fd);
+}
+
+/* The state that the registry's record of a run that goes on stands for. */
+static ProcessState adopted_state(const Process *process, bool paused) {
+        if (process->run.stop_deadline_monotonic_usec != 0)
+                return PROCESS_STOPPING;
+        return paused ? PROCESS_PAUSED : PROCESS_RUNNING;
+}
+
+static void process_adopt_running(Process *process) {
+        bool paused = process->state == PROCESS_PAUSED; /* as loaded */
+        StdinLog *stdin_log;
+        LogChunk chunk;
+        Log *log;
+        Tree tree = process_tree(process);
+
+        process->state = adopted_state(process, paused);
+        (void)tree_watch(process->host->tree_root, &tree);
+        if (process->config.lease == LEASE_TIME)
+                process->lease_deadline_usec = clock_monotonic_usec() + process->config.lease_usec;
+        else if (process->config.lease == LEASE_CLIENT)
+                process->lease_deadline_usec = clock_monotonic_usec() + LEASE_REATTACH_USEC;
+        process_outputs_start(process);
+        if (process->position_fd >= 0 && process_stdin_log(process, &stdin_log, NULL) >= 0 &&
+            stdin_log_accepted(stdin_log) > process->run.start_stdin_offset &&
+            process_log(process, &log, NULL) >= 0 &&
+            (log_last_record(log, RECORD_INPUT, process->run.run, &chunk) <= 0 ||
+             chunk.argument < stdin_log_accepted(stdin_log)))
+                process_record(process, RECORD_INPUT, SOURCE_STDIN, stdin_log_accepted(stdin_log));
+        process_deliver(process);
+        process_arm_timer(process);
+}
+
+/* The main process had been recorded as ended before the engine was replaced: what follows an end may be
+ * missing. */
+static void process_adopt_ended(Process *process) {
+        process->state = process->run.ended & RUN_FAILED ? PROCESS_FAILED : PROCESS_EXITED;
+        process_outputs_start(process);
+        process_begin_exit(process);
+        if (process->run.ended & RUN_LOGGED_EXIT)
+                process->exit_pending = false;
+        else if (process_has_record(process, RECORD_EXIT)) {
+                process->exit_pending = false;
+                process_set_ended(process, RUN_LOGGED_EXIT);
+        } else
+                process_finish_exit(process);
+        if (process->outputs[0].fd < 0)
+                process_set_ended(process, RUN_STDOUT_CLOSED);
+        if (process->outputs[1].fd < 0 && process->config.stderr_config.kind != STDIO_JOIN)
+                process_set_ended(process, RUN_STDERR_CLOSED);
+        process_check_tree(process);
+        process_arm_timer(process);
+}
+
+void process_adopt(Process *process, Handover *handover) {
+        const KeeperMessage *child = handover_child(handover, process->id, process->run.run);
+        Error error = {};
+
+        process_adopt_fds(process, handover);
+        if (process->run.ended & RUN_EXITED) {
+                if (child)
+                        process_forget(process);
+                process_adopt_ended(process);
+        } else if (!child) {
+                if (process->run.ended & RUN_SPAWNED)
+                        process_lose(process);
+                else if (process_respawn(process, &error) < 0) {
+                        (void)fprintf(stderr, "<3>process %" PRIu64 ": %s\n", process->id, error.text);
+                        process_lose(process);
+                }
+        } else if (!(process->run.ended & RUN_SPAWNED)) {
+                process->state = PROCESS_STARTING;
+                if (child->state == KEEPER_CHILD_EXITED)
+                        process_on_exited(process, child);
+                else if (child->state == KEEPER_CHILD_FAILED)
+                        process_on_spawned(process, child);
+                else
+                        process_begin_running(process, child->pid, true);
+        } else {
+                process_adopt_running(process);
+                if (child->state == KEEPER_CHILD_EXITED)
+                        process_on_exited(process, child);
+        }
+}

@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "daemon/engine/process.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/fd.h"
+#include "daemon/engine/limits.h"
+
+static int process_path(const Process *process, char *buffer, size_t size, Error *reterr_error) {
+        int n;
+
+        n = snprintf(buffer, size, "%s/processes/%" PRIu64, process->host->state_dir, process->id);
+        if (n < 0 || (size_t)n >= size)
+                return error_set(reterr_error, ERROR_SYSTEM, "the state directory's path is too long");
+        return 0;
+}
+
+int process_new(Process **ret_process, ProcessHost *host, uint64_t id, ProcessConfig *config,
+                Error *reterr_error) {
+        CLEANUP(process_free) Process *process = NULL;
+        char path[4096];
+        int r;
+
+        process = calloc(1, sizeof(*process));
+        if (!process)
+                return error_set_errno(reterr_error, ENOMEM, "cannot hold process %" PRIu64, id);
+        process->host = host;
+        process->id = id;
+        process->stdin_fd = process->position_fd = process->discard_fd = -1;
+        process->outputs[0].fd = process->outputs[1].fd = -1;
+        process->outputs[0].source = SOURCE_STDOUT;
+        process->outputs[1].source = SOURCE_STDERR;
+        list_init(&process->readers);
+        list_init(&process->watches);
+        r = process_path(process, path, sizeof(path), reterr_error);
+        if (r < 0)
+                return r;
+        if (mkdir(path, 0700) < 0 && errno != EEXIST)
+                return error_set_errno(reterr_error, errno, "cannot make the directory '%s'", path);
+        process->config = *config;
+        *config = (ProcessConfig){};
+        *ret_process = TAKE(process);
+        return 0;
+}
+
+static void process_untouch_log(Process *process) {
+        if (!list_linked(&process->log_link))
+                return;
+        list_remove(&process->log_link);
+        process->host->n_open_logs--;
+}
+
+/* The log is about to be used and may open descriptors: let the one that rested longest close its own. */
+static void process_touch_log(Process *process) {
+        ProcessHost *host = process->host;
+
+        if (list_linked(&process->log_link)) {
+                if (process->log_link.next == &host->open_logs)
+                        return;
+                list_remove(&process->log_link);
+        } else
+                host->n_open_logs++;
+        list_append(&host->open_logs, &process->log_link);
+        if (host->n_open_logs > LIMIT_OPEN_LOGS) {
+                Process *oldest = CONTAINER_OF(host->open_logs.next, Process, log_link);
+
+                process_untouch_log(oldest);
+                log_idle(oldest->log);
+        }
+}
+
+Process *process_free(Process *process) {
+        if (!process)
+                return NULL;
+        LIST_FOREACH(ProcessReader, reader, &process->readers, link)
+                reader->on_removed(reader);
+        LIST_FOREACH(ProcessWatch, watch, &process->watches, link)
+                watch->on_removed(watch, process);
+        process_outputs_close(process);
+        if (process->stdin_fd >= 0)
+                (void)event_del(&process->stdin_event);
+        (void)fd_close(process->stdin_fd);
+        (void)fd_close(process->position_fd);
+        (void)fd_close(process->discard_fd);
+        if (process->timer)
+                event_free(process->timer);
+        process_untouch_log(process);
+        (void)log_free(process->log);
+        (void)stdin_log_free(process->stdin_log);
+        process_config_deinit(&process->config);
+        free(process);
+        return NULL;
+}
+
+void process_remove_files(Process *process) {
+        char path[4096], file[4200];
+
+        process_untouch_log(process);
+        process->log = log_free(process->log);
+        process->stdin_log = stdin_log_free(process->stdin_log);
+        if (process_path(process, path, sizeof(path), NULL) < 0)
+                return;
+        (void)log_remove(path);
+        for (unsigned i = 0; i < 3; i++) {
+                static const char *const names[] = { "stdin.log", "stdin.idx", "stdin.idx.new" };
+
+                (void)snprintf(file, sizeof(file), "%s/%s", path, names[i]);
+                (void)unlink(file);
+        }
+        (void)rmdir(path);
+}
+
+bool process_is_alive(const Process *process) {
+        return process_state_is_alive(process->state);
+}
+
+bool process_is_over(const Process *process) {
+        const unsigned all = RUN_EXITED | RUN_STDOUT_CLOSED | RUN_STDERR_CLOSED | RUN_EMPTY | RUN_LOGGED_EXIT;
+
+        return !process_is_alive(process) && (process->run.run == 0 || (process->run.ended & all) == all);
+}
+
+int process_log(Process *process, Log **ret_log, Error *reterr_error) {
+        LogOptions options = { .retention_bytes = process->config.retention_bytes };
+        char path[4096];
+        int r;
+
+        if (!process->log) {
+                r = process_path(process, path, sizeof(path), reterr_error);
+                if (r < 0)
+                        return r;
+                r = log_open(&process->log, path, &options, reterr_error);
+                if (r < 0)
+                        return r;
+        }
+        process_touch_log(process);
+        *ret_log = process->log;
+        return 0;
+}
+
+int process_stdin_log(Process *process, StdinLog **ret_log, Error *reterr_error) {
+        char path[4096];
+        int r;
+
+        if (!process->stdin_log) {
+                r = process_path(process, path, sizeof(path), reterr_error);
+                if (r < 0)
+                        return r;
+                r = stdin_log_open(&process->stdin_log, path, TAKE_FD(process->position_fd), reterr_error);
+                if (r < 0)
+                        return r;
+        }
+        *ret_log = process->stdin_log;
+        return 0;
+}
+
+int process_transit(Process *process, ProcessEvent event) {
+        int next;
+
+        next = process_state_next(process->state, event);
+        if (next < 0)
+                return -EBUSY;
+        process->state = (ProcessState)next;
+        if (process->state == PROCESS_EXITED || process->state == PROCESS_FAILED) {
+                process->lease_deadline_usec = 0;
+                process->lease_holder = NULL;
+        }
+        return 0;
+}
+
+void process_grown(Process *process) {
+        LIST_FOREACH(ProcessReader, reader, &process->readers, link)
+                reader->on_grown(reader);
+}
+
+void process_changed(Process *process, unsigned changed) {
+        process_arm_timer(process);
+        process->host->ops->on_change(process, changed, process->host->userdata);
+        LIST_FOREACH(ProcessWatch, watch, &process->watches, link)
+                watch->on_change(watch, process);
+        if (changed & PROCESS_CHANGED_RUN)
+                process_grown(process);
+}
+
+void process_set_ended(Process *process, unsigned bits) {
+        process->run.ended |= bits;
+        if (process_is_over(process)) {
+                Tree tree = process_tree(process);
+
+                process->run.stop_deadline_monotonic_usec = 0;
+                process_outputs_close(process);
+                tree_release(process->host->tree_root, &tree);
+                if (process->log) {
+                        process_untouch_log(process);
+                        log_idle(process->log);
+                }
+                if (process->stdin_log)
+                        stdin_log_idle(process->stdin_log);
+        }
+        process_changed(process, PROCESS_CHANGED_RUN);
+}
+
+void process_record(Process *process, RecordKind kind, Source source, uint64_t argument) {
+        Error error = {};
+        Log *log;
+        int r;
+
+        r = process_log(process, &log, &error);
+        if (r >= 0)
+                r = log_record(log, kind, source, process->run.run, argument, &error);
+        if (r < 0)
+                (void)fprintf(stderr, "<4>process %" PRIu64 ": no '%s' record in its log: %s\n", process->id,
+                              record_kind_name(kind), error.text);
+        process_grown(process);
+}
+
+static void process_on_timer(evutil_socket_t fd, short what, void *userdata) {
+        Process *process = userdata;
+        uint64_t now = clock_monotonic_usec();
+
+        (void)fd;
+        (void)what;
+        if (process->disk_retry_usec != 0 && process->disk_retry_usec <= now) {
+                process->disk_retry_usec = 0;
+                process_disk_retry(process);
+        }
+        if (process->lease_deadline_usec != 0 && process->lease_deadline_usec <= now) {
+                process->lease_deadline_usec = 0;
+                (void)process_stop(process, "lease", process->config.kill_after_usec, 0, NULL);
+        }
+        if (process_is_alive(process) && process->config.timeout_usec != 0 &&
+            process->run.stop_deadline_monotonic_usec == 0 && process->state != PROCESS_STARTING &&
+            process->run.start_monotonic_usec + process->config.timeout_usec <= now)
+                (void)process_stop(process, "timeout", process->config.kill_after_usec, 0, NULL);
+        if (process->run.stop_deadline_monotonic_usec != 0 &&
+            process->run.stop_deadline_monotonic_usec <= now)
+                (void)process_stop(process, process->run.stop_cause, 0, 0, NULL);
+        process_arm_timer(process);
+}
+
+void process_arm_timer(Process *process) {
+        uint64_t next = UINT64_MAX, now;
+        struct timeval tv;
+
+        if (process->disk_retry_usec != 0)
+                next = MIN(next, process->disk_retry_usec);
+        if (process->lease_deadline_usec != 0)
+                next = MIN(next, process->lease_deadline_usec);
+        if (process->run.stop_deadline_monotonic_usec != 0)
+                next = MIN(next, process->run.stop_deadline_monotonic_usec);
+        else if (process_is_alive(process) && process->state != PROCESS_STARTING &&
+                 process->config.timeout_usec != 0)
+                next = MIN(next, process->run.start_monotonic_usec + process->config.timeout_usec);
+        if (next == UINT64_MAX) {
+                if (process->timer)
+                        (void)evtimer_del(process->timer);
+                return;
+        }
+        if (!process->timer)
+                process->timer = evtimer_new(process->host->base, process_on_timer, process);
+        if (!process->timer)
+                return; /* out of memory: tried again at the next change */
+        now = clock_monotonic_usec();
+        next = next > now ? next - now : 0;
+        tv.tv_sec = (time_t)(next / USEC_PER_SEC);
+        tv.tv_usec = (suseconds_t)(next % USEC_PER_SEC);
+        (void)evtimer_add(process->timer, &tv);
+}
+
+void process_renew_lease(Process *process) {
+        if (process->config.lease == LEASE_TIME && process_is_alive(process))
+                process->lease_deadline_usec = clock_monotonic_usec() + process->config.lease_usec;
+        else
+                process->lease_deadline_usec = 0;
+        process_arm_timer(process);
+}
+
+Tree process_tree(const Process *process) {
+        Tree tree;
+
+        tree_init(process->host->tree_root, &tree, process->id, process->run.run, process->run.pid);
+        return tree;
+}

@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* One managed process: its run, its pipes, its log, its timers. Knows no client and no registry: what others
+ * must learn goes up by ProcessOps. */
+
+#include <event2/event.h>
+#include <event2/event_struct.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "common/error.h"
+#include "common/list.h"
+#include "daemon/engine/keeper-link.h"
+#include "daemon/engine/log.h"
+#include "daemon/engine/process-config.h"
+#include "daemon/engine/process-state.h"
+#include "daemon/engine/registry.h"
+#include "daemon/engine/stdin-log.h"
+#include "daemon/engine/tree.h"
+
+typedef struct Process Process;
+typedef struct ProcessReader ProcessReader;
+typedef struct ProcessWatch ProcessWatch;
+
+/* What has changed; bits of ProcessOps.on_change. */
+#define PROCESS_CHANGED_RUN (1u << 0)     /* the run's record: state, ends, exit, deadlines: must be stored */
+#define PROCESS_CHANGED_STDIN (1u << 1)   /* input was taken, or stdin closed */
+#define PROCESS_CHANGED_PAUSED (1u << 2)  /* must be stored */
+#define PROCESS_CHANGED_READERS (1u << 3) /* one has gone */
+
+typedef struct ProcessOps {
+        void (*on_change)(Process *process, unsigned changed, void *userdata);
+        /* Something worth telling those who follow events: "started", "exited", … */
+        void (*on_event)(Process *process, const char *type, void *userdata);
+        /* The configuration as it was stored, owned by the caller. Return: 0 or -errno. */
+        int (*load_config)(Process *process, char **ret_text, void *userdata);
+} ProcessOps;
+
+/* What all processes share. */
+typedef struct ProcessHost {
+        struct event_base *base; /* borrowed */
+        KeeperLink *link;        /* borrowed */
+        TreeRoot *tree_root;     /* borrowed */
+        const char *state_dir;   /* borrowed */
+        const ProcessOps *ops;   /* static */
+        void *userdata;          /* borrowed */
+        List open_logs;          /* processes whose logs hold descriptors, least recently used first */
+        size_t n_open_logs;
+} ProcessHost;
+
+/* Somebody who reads the log, embedded in a subscription. */
+struct ProcessReader {
+        List link;        /* in process->readers */
+        uint64_t offset;  /* everything below has been had */
+        pid_t client_pid; /* for people */
+        bool lossless;
+        void (*on_grown)(ProcessReader *reader);   /* the log or the state has changed */
+        void (*on_removed)(ProcessReader *reader); /* the process goes away: unlink, end */
+};
+
+/* Somebody who waits for a condition. */
+struct ProcessWatch {
+        List link; /* in process->watches */
+        void (*on_change)(ProcessWatch *watch, Process *process);
+        void (*on_removed)(ProcessWatch *watch, Process *process); /* unlink */
+};
+
+typedef struct ProcessOutput {
+        struct event event;
+        int fd; /* owned; -1: closed or not ours */
+        Source source;
+} ProcessOutput;
+
+struct Process {
+        ProcessHost *host; /* borrowed */
+        List link;         /* the supervisor's, all processes */
+        List doom_link;    /* the supervisor's, those to be removed */
+        uint64_t id;
+        uint64_t created_usec;
+        ProcessConfig config; /* owned; without env unless it is about to start */
+        ProcessState state;
+        RegistryRun run;     /* the latest; run 0: none yet */
+        Log *log;            /* owned; NULL until it is needed */
+        StdinLog *stdin_log; /* owned; NULL until it is needed */
+        ProcessOutput outputs[2];
+        struct event stdin_event; /* writable */
+        int stdin_fd;             /* owned; -1: closed or not a pipe */
+        int position_fd;          /* owned until the stdin log takes it; -1 */
+        int discard_fd;           /* owned; memfd while discarding, -1 */
+        struct event
+                *timer; /* owned; the next of: stop deadline, timeout, lease, full disk; NULL until needed */
+        uint64_t lease_deadline_usec; /* monotonic; 0: none */
+        uint64_t disk_retry_usec;     /* monotonic; 0: none */
+        uint64_t killed_usec; /* monotonic; when SIGKILL was first sent to the tree in this stop; 0: not */
+        Error spawn_error;    /* of the latest run if FAILED */
+        List readers;
+        List watches;
+        void *lease_holder; /* borrowed; the client that holds a LEASE_CLIENT */
+        bool waits_for_reader;
+        bool waits_for_disk;
+        bool exit_pending;     /* the main process ended; its last bytes are not yet in the log */
+        List log_link;         /* in host->open_logs */
+        uint64_t exit_left[2]; /* bytes that were in the pipes when it ended, still to be logged */
+};
+
+/**
+ * process_new() - a process that does not run
+ * @config:  moved into the process on success
+ *
+ * Makes its directory. Return: 0; -ENOSPC, -errno of mkdir(2); -ENOMEM.
+ */
+int process_new(Process **ret_process, ProcessHost *host, uint64_t id, ProcessConfig *config,
+                Error *reterr_error);
+Process *process_free(Process *process);
+DEFINE_CLEANUP(Process *, process_free);
+/** process_remove_files() - delete log, input and directory of a process that is about to be freed. */
+void process_remove_files(Process *process);
+
+/** process_is_over() - nothing of the latest run is left: exited, outputs closed, tree empty. */
+bool process_is_over(const Process *process);
+/** process_is_alive() - the main process runs or is about to. */
+bool process_is_alive(const Process *process);
+/** process_log() - its log, opened if need be. Return: 0 or -errno. */
+int process_log(Process *process, Log **ret_log, Error *reterr_error);
+/** process_stdin_log() - likewise. */
+int process_stdin_log(Process *process, StdinLog **ret_log, Error *reterr_error);
+
+/**
+ * process_start() - begin a new run
+ * Returns before the child has executed: state STARTING; then RUNNING or FAILED come by on_change.
+ * Return: 0; -EBUSY (WRONG_STATE); -errno with the step that failed. On failure nothing has changed.
+ */
+int process_start(Process *process, Error *reterr_error);
+/** process_respawn() - ask the keeper again for a run that was stored but that the keeper never heard of. */
+int process_respawn(Process *process, Error *reterr_error);
+/** process_adopt() - take up the latest run from the keeper's handover after the engine was replaced. */
+void process_adopt(Process *process, Handover *handover);
+/** process_lose() - the keeper of the latest run is gone, and with it streams and status: record it as
+ * unknown. */
+void process_lose(Process *process);
+
+void process_on_spawned(Process *process, const KeeperMessage *message);
+void process_on_exited(Process *process, const KeeperMessage *message);
+/** process_check_tree() - see whether the tree has become empty. */
+void process_check_tree(Process *process);
+
+/**
+ * process_stop() - end the tree: signal, grace, SIGKILL
+ * @cause:       "stop", "timeout", "lease", "remove", "shutdown"
+ * @grace_usec:  0: SIGKILL at once; a stop under way is never made slower
+ * @signal:      0: the process's own stop signal
+ *
+ * Return: 0: a stop is under way; -ESRCH (NOT_RUNNING): nothing is left to stop.
+ */
+int process_stop(Process *process, const char *cause, uint64_t grace_usec, int signal, Error *reterr_error);
+/** process_stop_finished() - whether the stop is over: the tree is empty, or what is left cannot be killed.
+ */
+bool process_stop_finished(const Process *process);
+typedef enum ProcessScope {
+        PROCESS_SCOPE_MAIN,
+        PROCESS_SCOPE_GROUP,
+        PROCESS_SCOPE_TREE
+} ProcessScope;
+int process_signal(Process *process, int signal, ProcessScope scope, size_t *ret_n, Error *reterr_error);
+int process_pause(Process *process, bool pause, Error *reterr_error);
+/** process_tree() - the Tree of the latest run. */
+Tree process_tree(const Process *process);
+
+/** process_input() - accept bytes for stdin; see stdin_log_accept(). -ESRCH (NOT_RUNNING), -EPIPE
+ * (STDIN_CLOSED), -EAGAIN (WOULD_BLOCK). */
+int process_input(Process *process, const StdinWriter *writer, uint64_t position, const void *data,
+                  size_t size, bool eof, uint64_t *ret_accepted, uint64_t *ret_end, Error *reterr_error);
+/** process_input_room() - bytes that may be accepted now. */
+uint64_t process_input_room(Process *process);
+int process_cancel_input(Process *process, uint64_t *ret_dropped, Error *reterr_error);
+/** process_deliver() - move accepted input into the pipe; private to process-*.c and the recovery. */
+void process_deliver(Process *process);
+void process_close_stdin(Process *process);
+
+/** process_reader_moved() - a lossless reader has advanced or gone: the process may go on. */
+void process_reader_moved(Process *process);
+/** process_renew_lease() - for LEASE_TIME: the deadline begins anew. LEASE_CLIENT: cancels the deadline. */
+void process_renew_lease(Process *process);
+/** process_arm_timer() - set the timer to the earliest deadline; private to process-*.c. */
+void process_arm_timer(Process *process);
+/** process_grown() - tell the readers; private to process-*.c. */
+void process_grown(Process *process);
+/** process_record() - append a record without bytes, as well as can be. */
+void process_record(Process *process, RecordKind kind, Source source, uint64_t argument);
+/** process_changed() - store and tell; private to process-*.c. */
+void process_changed(Process *process, unsigned changed);
+/** process_set_ended() - one of the three ends came; private to process-*.c. */
+void process_set_ended(Process *process, unsigned bits);
+/** process_transit() - the only writer of process->state. */
+int process_transit(Process *process, ProcessEvent event);
+
+/** process_outputs_start(), process_outputs_close() - watch the pipes; close what is left of them. */
+void process_outputs_start(Process *process);
+void process_outputs_close(Process *process);
+/** process_abandon_outputs() - the tree is empty but a stranger holds the pipes: stop reading, so that a new
+ * run can begin. */
+void process_abandon_outputs(Process *process);
+/** process_output_read() - move what the pipe holds into the log; private to process-*.c. */
+int process_output_read(Process *process, unsigned i, size_t max, size_t *ret_n);
+/** process_finish_exit() - log what was in the pipes when the main process ended, then the exit record. */
+void process_finish_exit(Process *process);
+/** process_disk_retry() - try again after a full disk. */
+void process_disk_retry(Process *process);

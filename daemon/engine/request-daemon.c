@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT */
+
+/* daemon-status, daemon-stop, daemon-upgrade. */
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "common/bytes.h"
+#include "daemon/engine/limits.h"
+#include "daemon/engine/request-daemon.h"
+#include "daemon/engine/wait.h"
+
+typedef struct LimitRow {
+        const char *name;
+        uint64_t max;
+} LimitRow;
+
+static const LimitRow limits[] = {
+#define LIMIT(name, value, wire_name) { wire_name, (value) },
+#include "daemon/engine/limits-table.h"
+#undef LIMIT
+};
+
+static json_t *limits_json(const Request *request) {
+        const RequestHost *host = request->host;
+        uint64_t oldest = 0, latest = 0;
+        json_t *object = json_object();
+
+        (void)registry_event_range(host->supervisor->registry, &oldest, &latest, NULL);
+        for (size_t i = 0; object && i < ARRAY_SIZE(limits); i++)
+                (void)json_object_set_new(object, limits[i].name,
+                                          json_pack("{s:n, s:I}", "used", "max", (json_int_t)limits[i].max));
+        (void)json_object_set_new(json_object_get(object, "clients"), "used",
+                                  json_integer((json_int_t)host->clients->n_clients));
+        (void)json_object_set_new(json_object_get(object, "processes"), "used",
+                                  json_integer((json_int_t)host->supervisor->n_processes));
+        (void)json_object_set_new(json_object_get(object, "frame-bytes"), "used",
+                                  json_integer((json_int_t)host->clients->frame_bytes));
+        (void)json_object_set_new(json_object_get(object, "open-logs"), "used",
+                                  json_integer((json_int_t)host->supervisor->host.n_open_logs));
+        (void)json_object_set_new(json_object_get(object, "requests-per-client"), "used",
+                                  json_integer(request->client->n_requests));
+        (void)json_object_set_new(json_object_get(object, "streams-per-client"), "used",
+                                  json_integer(request->client->n_streams));
+        (void)json_object_set_new(json_object_get(object, "events"), "used",
+                                  json_integer((json_int_t)(latest > 0 ? latest + 1 - oldest : 0)));
+        return object;
+}
+
+int request_daemon_status(Request *request, Params *params, json_t **ret_result, Error *reterr_error) {
+        const RequestHost *host = request->host;
+        char instance[2 * PROTOCOL_INSTANCE_SIZE + 1];
+        int r;
+
+        r = params_finish(params, reterr_error);
+        if (r < 0)
+                return r;
+        for (size_t i = 0; i < PROTOCOL_INSTANCE_SIZE; i++)
+                (void)snprintf(instance + 2 * i, 3, "%02x", host->hello.instance[i]);
+        *ret_result = json_pack(
+                "{s:s, s:i, s:I, s:I, s:I, s:I, s:o, s:o, s:s, s:b, s:o, s:I, s:I}", "version", PMUX_VERSION,
+                "protocol", PROTOCOL_VERSION, "keeper_pid", (json_int_t)host->hello.pid, "engine_pid",
+                (json_int_t)getpid(), "engine_restarts", (json_int_t)host->hello.engine_restarts,
+                "start_usec", (json_int_t)host->start_usec, "socket", bytes_string_to_json(host->socket_path),
+                "state_dir", bytes_string_to_json(host->state_dir), "instance", instance, "cgroup",
+                (int)tree_root_has_cgroups(host->supervisor->host.tree_root), "limits", limits_json(request),
+                "processes", (json_int_t)host->supervisor->n_processes, "running",
+                (json_int_t)supervisor_running(host->supervisor));
+        return *ret_result ? 0 : -ENOMEM;
+}
+
+static int daemon_stop_check(Wait *wait) {
+        for (size_t i = 0; i < wait->n; i++)
+                if (wait->targets[i].process && !process_stop_finished(wait->targets[i].process))
+                        return 0;
+        wait->host->stopping = true;
+        return wait_answer(wait, NULL, NULL);
+}
+
+int daemon_stop(RequestHost *host, Request *request, uint64_t grace_usec, Error *reterr_error) {
+        Supervisor *supervisor = host->supervisor;
+        Process **processes;
+        size_t n = 0;
+        Wait *wait;
+        int r;
+
+        processes = calloc(supervisor->n_processes + 1, sizeof(*processes));
+        if (!processes)
+                return error_set_errno(reterr_error, ENOMEM, "cannot stop all processes");
+        LIST_FOREACH(Process, process, &supervisor->processes, link)
+                if (!process_stop_finished(process) || process_is_alive(process))
+                        processes[n++] = process;
+        r = wait_new(&wait, host, request, processes, n, daemon_stop_check, USEC_INFINITY, reterr_error);
+        if (r >= 0)
+                supervisor->shutting_down = true;
+        for (size_t i = 0; r >= 0 && i < n; i++)
+                (void)process_stop(processes[i], "shutdown",
+                                   grace_usec == UINT64_MAX ? processes[i]->config.kill_after_usec
+                                                            : grace_usec,
+                                   0, NULL);
+        free(processes);
+        return r;
+}
+
+int request_daemon_stop(Request *request, Params *params, json_t **ret_result, Error *reterr_error) {
+        uint64_t grace = UINT64_MAX;
+        int r;
+
+        (void)ret_result;
+        if ((r = params_u64(params, "grace_usec", 0, INT64_MAX / 4, &grace, reterr_error)) < 0 ||
+            (r = params_finish(params, reterr_error)) < 0)
+                return r;
+        return daemon_stop(request->host, request, grace, reterr_error);
+}
+
+int request_daemon_upgrade(Request *request, Params *params, json_t **ret_result, Error *reterr_error) {
+        int r;
+
+        (void)ret_result;
+        r = params_finish(params, reterr_error);
+        if (r >= 0)
+                request->host->upgrading = true;
+        return r;
+}

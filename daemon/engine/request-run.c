@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: MIT */
+
+/* run, start, restart: each is answered when the program has been executed. */
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/bytes.h"
+#include "common/clock.h"
+#include "daemon/engine/subscription.h"
+#include "daemon/engine/wait.h"
+
+#define KEY_MAX 64
+
+/* What a request wants once the program runs; kept while it waits. */
+typedef struct StartWish {
+        SubscriptionOptions subscribe;
+        bool has_subscribe;
+        bool existing; /* the key had been used */
+        bool is_run;   /* a process that could not be started is removed again */
+        bool restart;  /* it has still to be stopped and started */
+        bool takes_lease;
+        char key[KEY_MAX + 1];
+} StartWish;
+
+static json_t *start_result(Process *process, const StartWish *wish) {
+        return json_pack("{s:I, s:o, s:I, s:I, s:I, s:b}", "id", (json_int_t)process->id, "name",
+                         bytes_string_to_json(process->config.name), "run", (json_int_t)process->run.run,
+                         "pid", (json_int_t)process->run.pid, "offset", (json_int_t)process->run.start_offset,
+                         "existing", (int)wish->existing);
+}
+
+static int start_subscribe(Wait *wait, Process *process, StartWish *wish, Error *reterr_error) {
+        uint64_t from, end;
+
+        if (!wish->has_subscribe)
+                return 0;
+        if (!wish->subscribe.has_from && !wish->subscribe.has_since && !wish->subscribe.has_lines) {
+                wish->subscribe.has_from = true;
+                wish->subscribe.from = process->run.start_offset;
+        }
+        return subscription_new(wait->request->client, process, &wish->subscribe, &from, &end, reterr_error);
+}
+
+static int start_finish(Wait *wait, Process *process) {
+        StartWish *wish = wait->data;
+        Error error = {};
+        json_t *result;
+
+        if (process->run.ended & RUN_FAILED) {
+                error = process->spawn_error;
+                if (error.code == ERROR_NONE)
+                        (void)error_set(&error, ERROR_SPAWN, "run %u could not be started", process->run.run);
+                if (wish->is_run)
+                        supervisor_remove(wait->host->supervisor, process);
+                return wait_answer(wait, NULL, &error);
+        }
+        if (wait->request) {
+                if (process->config.lease == LEASE_CLIENT && process_is_alive(process)) {
+                        process->lease_holder = wait->request->client;
+                        process_renew_lease(process);
+                }
+                if (start_subscribe(wait, process, wish, &error) < 0)
+                        return wait_answer(wait, NULL, &error);
+        }
+        result = start_result(process, wish);
+        return wait_answer(wait, result, NULL);
+}
+
+static int start_put_key(RequestHost *host, const StartWish *wish, const Process *process,
+                         Error *reterr_error) {
+        if (!wish->key[0])
+                return 0;
+        return registry_put_key(host->supervisor->registry, wish->key, clock_realtime_usec(), process->id,
+                                process->run.run, reterr_error);
+}
+
+/* A restart whose process has been stopped: start it, then wait on. */
+static int restart_go_on(Wait *wait, Process *process) {
+        StartWish *wish = wait->data;
+        Error error = {};
+        int r;
+
+        if (process_is_alive(process) || !(process->run.run == 0 || process->run.ended & RUN_EMPTY)) {
+                if (!process_stop_finished(process))
+                        return 0;
+                (void)error_set(&error, ERROR_WRONG_STATE, "process %" PRIu64 " could not be stopped",
+                                process->id);
+                return wait_answer(wait, NULL, &error);
+        }
+        if (process->exit_pending)
+                return 0;
+        process_abandon_outputs(process);
+        r = process_start(process, &error);
+        if (r >= 0)
+                r = start_put_key(wait->host, wish, process, &error);
+        if (r < 0)
+                return wait_answer(wait, NULL, &error);
+        wish->restart = false;
+        return 0;
+}
+
+static int start_check(Wait *wait) {
+        Process *process = wait->targets[0].process;
+        StartWish *wish = wait->data;
+        Error error = {};
+
+        if (!process) {
+                (void)error_set(&error, ERROR_NOT_FOUND, "the process was removed");
+                return wait_answer(wait, NULL, &error);
+        }
+        if (wish->restart)
+                return restart_go_on(wait, process);
+        return process->state == PROCESS_STARTING ? 0 : start_finish(wait, process);
+}
+
+static int start_wait(Request *request, Process *process, const StartWish *wish, Error *reterr_error) {
+        StartWish *kept;
+        Wait *wait;
+        int r;
+
+        kept = malloc(sizeof(*kept));
+        if (!kept)
+                return error_set_errno(reterr_error, ENOMEM, "cannot wait for the start");
+        *kept = *wish;
+        r = wait_new(&wait, request->host, request, &process, 1, start_check, USEC_INFINITY, reterr_error);
+        if (r < 0) {
+                free(kept);
+                return r;
+        }
+        wait->data = kept;
+        return REQUEST_WAITS;
+}
+
+static int parse_wish(Request *request, Params *params, StartWish *ret_wish, Error *reterr_error) {
+        const json_t *subscribe;
+        const char *key = NULL;
+        Params inner;
+        int r;
+
+        *ret_wish = (StartWish){};
+        r = params_string(params, "key", KEY_MAX, &key, reterr_error);
+        if (r < 0)
+                return r;
+        if (key)
+                (void)strcpy(ret_wish->key, key);
+        subscribe = params_get(params, "subscribe");
+        if (!subscribe)
+                return 0;
+        ret_wish->has_subscribe = true;
+        if ((r = params_init(&inner, subscribe, reterr_error)) < 0 ||
+            (r = subscription_parse(&ret_wish->subscribe, &inner, reterr_error)) < 0 ||
+            (r = params_finish(&inner, reterr_error)) < 0)
+                return r;
+        if (client_stream_find(request->client, (uint32_t)ret_wish->subscribe.stream))
+                return error_set(reterr_error, ERROR_INVALID, "subscribe: stream %" PRIu64 " is in use",
+                                 ret_wish->subscribe.stream);
+        return 0;
+}
+
+/* Whether a request with this key was carried out before. Return: 1 and the process; 0; <0. */
+static int find_key(Request *request, StartWish *wish, Process **ret_process, Error *reterr_error) {
+        uint64_t id;
+        uint32_t run;
+        int r;
+
+        if (!wish->key[0])
+                return 0;
+        r = registry_get_key(request->host->supervisor->registry, wish->key, &id, &run, reterr_error);
+        if (r <= 0)
+                return r;
+        *ret_process = supervisor_find_id(request->host->supervisor, id);
+        if (!*ret_process)
+                return error_set(reterr_error, ERROR_NOT_FOUND,
+                                 "process %" PRIu64
+                                 " was started by this request before and has been removed since",
+                                 id);
+        wish->existing = true;
+        return 1;
+}
+
+static int refuse_when_stopping(const Request *request, Error *reterr_error) {
+        if (request->host->supervisor->shutting_down)
+                return error_set(reterr_error, ERROR_SHUTTING_DOWN, "the daemon is stopping");
+        return 0;
+}
+
+/* The first input of a run, under a key of its own that follows from the request's. */
+static int run_write(Process *process, const StartWish *wish, const Bytes *data, bool eof,
+                     Error *reterr_error) {
+        char key[KEY_MAX + 8];
+        StdinWriter writer;
+
+        if (data->size == 0 && !eof)
+                return 0;
+        (void)snprintf(key, sizeof(key), "%s/data", wish->key);
+        writer = stdin_writer_hash(key, strlen(key));
+        return process_input(process, wish->key[0] ? &writer : NULL, 0, data->data, data->size, eof, NULL,
+                             NULL, reterr_error);
+}
+
+static int run_begin(Request *request, ProcessConfig *config, const StartWish *wish, const Bytes *data,
+                     bool eof, Process **ret_process, Error *reterr_error) {
+        Supervisor *supervisor = request->host->supervisor;
+        Process *process;
+        int r;
+
+        r = supervisor_add(supervisor, config, &process, reterr_error);
+        if (r < 0)
+                return r;
+        r = process_start(process, reterr_error);
+        if (r < 0) {
+                supervisor_remove(supervisor, process);
+                return r;
+        }
+        process->host->ops->on_event(process, "created", supervisor);
+        r = start_put_key(request->host, wish, process, reterr_error);
+        if (r >= 0 && process->stdin_fd >= 0)
+                r = run_write(process, wish, data, eof, reterr_error);
+        if (r < 0)
+                (void)process_stop(process, "remove", 0, 0, NULL);
+        *ret_process = process;
+        return r;
+}
+
+int request_run(Request *request, Params *params, json_t **ret_result, Error *reterr_error) {
+        ProcessConfig config = {};
+        CLEANUP(bytes_deinit) Bytes data = {};
+        Process *process = NULL;
+        const json_t *json_data;
+        bool eof = false;
+        StartWish wish;
+        int r;
+
+        (void)ret_result;
+        r = parse_wish(request, params, &wish, reterr_error);
+        json_data = params_get(params, "data");
+        if (r >= 0)
+                r = params_bool(params, "eof", &eof, reterr_error);
+        if (r >= 0 && json_data)
+                r = bytes_from_json(json_data, "data", &data, reterr_error);
+        if (r >= 0 && data.size > INPUT_DATA_MAX)
+                r = error_set(reterr_error, ERROR_TOO_LARGE, "data: %zu bytes, at most %d are taken",
+                              data.size, INPUT_DATA_MAX);
+        if (r >= 0)
+                r = process_config_parse(&config, params, reterr_error);
+        if (r >= 0)
+                r = params_finish(params, reterr_error);
+        if (r >= 0)
+                r = find_key(request, &wish, &process, reterr_error);
+        wish.is_run = true;
+        if (r == 0)
+                r = refuse_when_stopping(request, reterr_error);
+        if (r == 0)
+                r = run_begin(request, &config, &wish, &data, eof, &process, reterr_error);
+        process_config_deinit(&config);
+        return r < 0 ? r : start_wait(request, process, &wish, reterr_error);
+}
+
+int request_start(Request *request, Params *params, json_t **ret_result, Error *reterr_error) {
+        Process *process, *before = NULL;
+        StartWish wish;
+        int r;
+
+        (void)ret_result;
+        if ((r = parse_wish(request, params, &wish, reterr_error)) < 0 ||
+            (r = request_target(request, params, &process, reterr_error)) < 0 ||
+            (r = params_finish(params, reterr_error)) < 0 ||
+            (r = find_key(request, &wish, &before, reterr_error)) < 0)
+                return r;
+        if (r == 0) {
+                if ((r = refuse_when_stopping(request, reterr_error)) < 0 ||
+                    (r = process_start(process, reterr_error)) < 0 ||
+                    (r = start_put_key(request->host, &wish, process, reterr_error)) < 0)
+                        return r;
+        }
+        return start_wait(request, process, &wish, reterr_error);
+}
+
+int request_restart(Request *request, Params *params, json_t **ret_result, Error *reterr_error) {
+        Process *process, *before = NULL;
+        uint64_t grace = UINT64_MAX;
+        StartWish wish;
+        int r;
+
+        (void)ret_result;
+        if ((r = parse_wish(request, params, &wish, reterr_error)) < 0 ||
+            (r = request_target(request, params, &process, reterr_error)) < 0 ||
+            (r = params_u64(params, "grace_usec", 0, INT64_MAX / 4, &grace, reterr_error)) < 0 ||
+            (r = params_finish(params, reterr_error)) < 0 ||
+            (r = find_key(request, &wish, &before, reterr_error)) < 0)
+                return r;
+        if (r == 0) {
+                r = refuse_when_stopping(request, reterr_error);
+                if (r < 0)
+                        return r;
+                wish.restart = true;
+                (void)process_stop(process, "stop",
+                                   grace == UINT64_MAX ? process->config.kill_after_usec : grace, 0, NULL);
+        }
+        return start_wait(request, process, &wish, reterr_error);
+}

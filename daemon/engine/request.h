@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* Requests: from a CONTROL frame to a handler, and exactly one answer to each. */
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/error.h"
+#include "daemon/engine/client.h"
+#include "daemon/engine/event-feed.h"
+#include "daemon/engine/params.h"
+#include "daemon/engine/supervise.h"
+
+typedef struct Request Request;
+typedef struct RequestHost RequestHost;
+
+/* What all handlers share. */
+struct RequestHost {
+        Supervisor *supervisor;  /* borrowed */
+        ClientSet *clients;      /* borrowed */
+        EventFeed *events;       /* borrowed */
+        List due;                /* waits to be looked at at the end of the turn */
+        const char *socket_path; /* borrowed */
+        const char *state_dir;   /* borrowed */
+        KeeperMessage hello;     /* the keeper's greeting */
+        uint64_t start_usec;     /* real time of the engine's start */
+        bool stopping;           /* daemon-stop was asked for */
+        bool upgrading;
+};
+
+struct Request {
+        List link;         /* in client->requests while it waits */
+        Client *client;    /* borrowed */
+        RequestHost *host; /* borrowed */
+        json_t *id;        /* owned */
+        void (*on_cancel)(
+                Request *request); /* of one that waits: drop what waits; the answer is not its business */
+        void *waiter;              /* borrowed; what waits */
+};
+
+/* A handler returns 0 with *ret_result (new; NULL stands for {}), REQUEST_WAITS after request_defer(), or <0
+ * with the error. */
+#define REQUEST_WAITS 1
+typedef int (*RequestHandler)(Request *request, Params *params, json_t **ret_result, Error *reterr_error);
+
+/** request_dispatch() - handle one CONTROL frame. Return: 0; <0 closes the connection. */
+int request_dispatch(RequestHost *host, Client *client, const char *text, size_t size);
+/** request_defer() - a handler's request will be answered later. @on_cancel: see Request. Return:
+ * REQUEST_WAITS or -errno. */
+int request_defer(Request *request, void (*on_cancel)(Request *request), void *waiter, Error *reterr_error);
+/** request_answer() - answer a deferred request and free it. @result: taken over; NULL: @error is sent, or {}
+ * without one. */
+void request_answer(Request *request, json_t *result, const Error *error);
+/** requests_drop() - the connection is gone: drop what waits for it. */
+void requests_drop(Client *client);
+
+/* For handlers. */
+/** request_target() - the process that `target` names. */
+int request_target(Request *request, Params *params, Process **ret_process, Error *reterr_error);
+/** request_targets() - those that `targets` names, each once; *ret_processes is owned (free(3)). */
+int request_targets(Request *request, Params *params, Process ***ret_processes, size_t *ret_n,
+                    Error *reterr_error);
+
+#define METHOD(name, handler)                                                                                \
+        int handler(Request *request, Params *params, json_t **ret_result, Error *reterr_error);
+#include "daemon/engine/request-table.h"
+#undef METHOD

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "daemon/engine/status-json.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/bytes.h"
+#include "common/parse.h"
+#include "daemon/engine/limits.h"
+
+#define TREE_PIDS_MAX 4096
+
+static json_t *usage_to_json(const KeeperUsage *usage) {
+        return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "user_usec",
+                         (json_int_t)usage->user_usec, "system_usec", (json_int_t)usage->system_usec,
+                         "max_rss_bytes", (json_int_t)usage->max_rss_bytes, "minor_faults",
+                         (json_int_t)usage->minor_faults, "major_faults", (json_int_t)usage->major_faults,
+                         "in_blocks", (json_int_t)usage->in_blocks, "out_blocks",
+                         (json_int_t)usage->out_blocks, "voluntary_switches",
+                         (json_int_t)usage->voluntary_switches, "involuntary_switches",
+                         (json_int_t)usage->involuntary_switches);
+}
+
+json_t *exit_to_json(const RegistryRun *run) {
+        const ExitRecord *exit = &run->exit;
+        uint64_t usec = run->end_usec > run->start_usec ? run->end_usec - run->start_usec : 0;
+
+        if (!(run->ended & RUN_EXITED) || run->ended & RUN_FAILED)
+                return json_null();
+        return json_pack("{s:b, s:o, s:o, s:s?, s:b, s:o, s:s, s:I, s:o}", "known", (int)exit->known, "code",
+                         exit->known && exit->code >= 0 ? json_integer(exit->code) : json_null(), "signal",
+                         exit->signal != 0 ? json_integer(exit->signal) : json_null(), "signal_name",
+                         exit->signal != 0 ? signal_name(exit->signal) : NULL, "core", (int)exit->core, "oom",
+                         exit->oom < 0 ? json_null() : json_boolean(exit->oom), "cause",
+                         exit->cause[0] ? exit->cause : "unknown", "usec", (json_int_t)usec, "rusage",
+                         exit->has_usage ? usage_to_json(&exit->usage) : json_null());
+}
+
+static json_t *argv_to_json(const ProcessConfig *config) {
+        json_t *array = json_array();
+
+        for (size_t i = 0; array && i < config->n_argv; i++)
+                if (json_array_append_new(array, bytes_string_to_json(config->argv[i])) < 0) {
+                        json_decref(array);
+                        return NULL;
+                }
+        return array;
+}
+
+json_t *status_to_json(Process *process) {
+        const RegistryRun *run = &process->run;
+        uint64_t begin = 0, end = 0;
+        Log *log;
+
+        if (process_log(process, &log, NULL) >= 0) {
+                begin = log_begin(log);
+                end = log_end(log);
+        }
+        return json_pack("{s:I, s:o, s:s, s:I, s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:b, s:I, s:I}", "id",
+                         (json_int_t)process->id, "name", bytes_string_to_json(process->config.name), "state",
+                         process_state_name(process->state), "run", (json_int_t)run->run, "pid",
+                         process_is_alive(process) && run->pid ? json_integer(run->pid) : json_null(), "argv",
+                         argv_to_json(&process->config), "start_usec",
+                         run->run ? json_integer((json_int_t)run->start_usec) : json_null(), "end_usec",
+                         run->end_usec ? json_integer((json_int_t)run->end_usec) : json_null(), "exit",
+                         exit_to_json(run), "stdout_closed", (run->ended & RUN_STDOUT_CLOSED) != 0,
+                         "stderr_closed", (run->ended & RUN_STDERR_CLOSED) != 0, "tree_empty",
+                         run->run == 0 || (run->ended & RUN_EMPTY) != 0, "log_begin", (json_int_t)begin,
+                         "log_end", (json_int_t)end);
+}
+
+json_t *run_to_json(const RegistryRun *run) {
+        const char *state = "running";
+
+        if (run->ended & RUN_FAILED)
+                state = "failed";
+        else if (run->ended & RUN_EXITED)
+                state = "exited";
+        else if (!(run->ended & RUN_SPAWNED))
+                state = "starting";
+        return json_pack("{s:I, s:I, s:I, s:o, s:I, s:o, s:s}", "run", (json_int_t)run->run, "pid",
+                         (json_int_t)run->pid, "start_usec", (json_int_t)run->start_usec, "end_usec",
+                         run->end_usec ? json_integer((json_int_t)run->end_usec) : json_null(),
+                         "start_offset", (json_int_t)run->start_offset, "exit", exit_to_json(run), "state",
+                         state);
+}
+
+static json_t *log_to_json(Process *process) {
+        const char *state = "ok";
+        Log *log;
+
+        if (process_log(process, &log, NULL) < 0)
+                return json_null();
+        if (process->discard_fd >= 0)
+                state = "discarding";
+        else if (process->waits_for_disk || process->waits_for_reader)
+                state = "waiting";
+        return json_pack("{s:I, s:I, s:I, s:b, s:I, s:s}", "begin", (json_int_t)log_begin(log), "end",
+                         (json_int_t)log_end(log), "bytes", (json_int_t)log_disk_bytes(log), "gaps",
+                         log_lost(log) > 0 || log_begin(log) > 0, "lost_bytes", (json_int_t)log_lost(log),
+                         "state", state);
+}
+
+static json_t *stdin_to_json(Process *process) {
+        uint64_t accepted, taken;
+        StdinLog *log;
+
+        if (process_stdin_log(process, &log, NULL) < 0)
+                return json_null();
+        accepted = stdin_log_accepted(log);
+        taken = stdin_log_taken(log);
+        return json_pack("{s:I, s:I, s:b, s:I}", "accepted", (json_int_t)accepted, "taken", (json_int_t)taken,
+                         "closed", process->stdin_fd < 0 || stdin_log_eof(log), "limit",
+                         (json_int_t)LIMIT_STDIN_BYTES);
+}
+
+static json_t *readers_to_json(Process *process) {
+        json_t *array = json_array();
+        uint64_t end = 0;
+        Log *log;
+
+        if (process_log(process, &log, NULL) >= 0)
+                end = log_end(log);
+        if (array)
+                LIST_FOREACH(ProcessReader, reader, &process->readers, link)
+                        (void)json_array_append_new(array,
+                                                    json_pack("{s:I, s:I, s:b, s:I}", "pid",
+                                                              (json_int_t)reader->client_pid, "offset",
+                                                              (json_int_t)reader->offset, "lossless",
+                                                              (int)reader->lossless, "behind_bytes",
+                                                              (json_int_t)(end - MIN(end, reader->offset))));
+        return array;
+}
+
+/* The lossless reader that is furthest behind, when the process waits for one. */
+static json_t *waiting_for_to_json(Process *process) {
+        const ProcessReader *last = NULL;
+
+        if (!process->waits_for_reader)
+                return json_null();
+        LIST_FOREACH(ProcessReader, reader, &process->readers, link)
+                if (reader->lossless && (!last || reader->offset < last->offset))
+                        last = reader;
+        return last ? json_integer(last->client_pid) : json_null();
+}
+
+static json_t *tree_to_json(Process *process) {
+        Tree tree = process_tree(process);
+        json_t *array = json_array();
+        pid_t *pids;
+        size_t n = 0;
+
+        pids = calloc(TREE_PIDS_MAX, sizeof(*pids));
+        if (array && pids && process->run.run != 0 && !(process->run.ended & RUN_EMPTY) &&
+            tree_pids(process->host->tree_root, &tree, pids, TREE_PIDS_MAX, &n) >= 0)
+                for (size_t i = 0; i < MIN(n, TREE_PIDS_MAX); i++)
+                        (void)json_array_append_new(array, json_integer(pids[i]));
+        free(pids);
+        return array;
+}
+
+int show_add_details(Process *process, json_t *object) {
+        ProcessConfig config;
+        json_t *asked;
+        char *text;
+        int r;
+
+        r = process->host->ops->load_config(process, &text, process->host->userdata);
+        if (r < 0)
+                return r;
+        r = process_config_from_text(&config, text, NULL);
+        free(text);
+        if (r < 0)
+                return r;
+        asked = process_config_to_json(&config);
+        process_config_deinit(&config);
+        if (!asked || json_object_update_missing(object, asked) < 0) {
+                json_decref(asked);
+                return -ENOMEM;
+        }
+        json_decref(asked);
+        if (!json_object_get(object, "timeout_usec"))
+                (void)json_object_set_new(object, "timeout_usec", json_null());
+        (void)json_object_set_new(object, "created_usec", json_integer((json_int_t)process->created_usec));
+        (void)json_object_set_new(object, "log", log_to_json(process));
+        (void)json_object_set_new(object, "stdin_log", stdin_to_json(process));
+        (void)json_object_set_new(object, "subscribers", readers_to_json(process));
+        (void)json_object_set_new(object, "waiting_for", waiting_for_to_json(process));
+        (void)json_object_set_new(object, "tree", tree_to_json(process));
+        return 0;
+}

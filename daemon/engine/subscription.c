@@ -1,0 +1,364 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "daemon/engine/subscription.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/engine/limits.h"
+
+typedef enum EndReason {
+        END_REACHED,
+        END_REMOVED,
+        END_CANCELLED,
+        END_UNREADABLE,
+} EndReason;
+
+struct Subscription {
+        ClientStream stream;
+        ProcessReader reader;
+        Process *process; /* borrowed; NULL when it was removed */
+        LogCursor cursor;
+        uint64_t credit; /* payload bytes that may be sent, in all */
+        uint64_t sent;
+        uint64_t end_offset; /* without follow: where to end */
+        uint64_t head_left;  /* data bytes still wanted */
+        uint32_t run;        /* 0: all */
+        unsigned sources;
+        int until;
+        bool follow;
+};
+
+int subscription_parse(SubscriptionOptions *ret_options, Params *params, Error *reterr_error) {
+        static const char *const until_words[] = { "exit", "closed", "forever", NULL };
+        SubscriptionOptions o = { .follow = true, .credit = 1 << 20, .last_lines = 0 };
+        const json_t *from = params_get(params, "from"), *sources = params_get(params, "sources");
+        int lines, since, head, r;
+
+        if ((r = params_u64(params, "stream", 1, UINT32_MAX, &o.stream, reterr_error)) < 0 ||
+            (r = params_u64(params, "run", 1, UINT32_MAX, &o.run, reterr_error)) < 0 ||
+            (since = r = params_u64(params, "since_usec", 0, INT64_MAX, &o.since_usec, reterr_error)) < 0 ||
+            (lines = r = params_u64(params, "last_lines", 0, INT64_MAX, &o.last_lines, reterr_error)) < 0 ||
+            (head = r = params_u64(params, "head_bytes", 0, INT64_MAX, &o.head_bytes, reterr_error)) < 0 ||
+            (r = params_u64(params, "credit", 0, INT64_MAX, &o.credit, reterr_error)) < 0 ||
+            (r = params_bool(params, "follow", &o.follow, reterr_error)) < 0 ||
+            (r = params_bool(params, "lossless", &o.lossless, reterr_error)) < 0 ||
+            (r = params_choice(params, "until", until_words, &o.until, reterr_error)) < 0)
+                return r;
+        if (o.stream == 0)
+                return error_set(reterr_error, ERROR_INVALID, "stream: an integer is needed, 1 to %u",
+                                 UINT32_MAX);
+        o.has_since = since > 0;
+        o.has_lines = lines > 0;
+        o.has_head = head > 0;
+        o.has_from = from != NULL;
+        if (json_is_integer(from) && json_integer_value(from) >= 0)
+                o.from = (uint64_t)json_integer_value(from);
+        else if (json_is_string(from) && strcmp(json_string_value(from), "end") == 0)
+                o.from_end = true;
+        else if (from && !(json_is_string(from) && strcmp(json_string_value(from), "start") == 0))
+                return error_set(reterr_error, ERROR_INVALID, "from: not an offset, \"start\" or \"end\"");
+        if (o.has_from + o.has_since + o.has_lines > 1)
+                return error_set(reterr_error, ERROR_INVALID,
+                                 "only one of from, since_usec and last_lines can be given");
+        o.sources = 1u << SOURCE_STDOUT | 1u << SOURCE_STDERR;
+        if (sources) {
+                o.sources = 0;
+                for (size_t i = 0; i < json_array_size(sources); i++) {
+                        const char *word = json_string_value(json_array_get(sources, i));
+
+                        for (Source s = SOURCE_STDOUT; s <= SOURCE_STDERR; s++)
+                                if (word && strcmp(word, source_name(s)) == 0)
+                                        o.sources |= 1u << s;
+                }
+                if (!json_is_array(sources) ||
+                    (size_t)__builtin_popcount(o.sources) != json_array_size(sources) || o.sources == 0)
+                        return error_set(reterr_error, ERROR_INVALID,
+                                         "sources: not an array of \"stdout\", \"stderr\"");
+        }
+        *ret_options = o;
+        return 0;
+}
+
+static void subscription_free(Subscription *sub) {
+        bool lossless = sub->reader.lossless;
+
+        client_stream_detach(&sub->stream);
+        list_remove(&sub->reader.link);
+        if (sub->process) {
+                if (lossless)
+                        process_reader_moved(sub->process);
+                process_changed(sub->process, PROCESS_CHANGED_READERS);
+        }
+        free(sub);
+}
+
+static void subscription_end(Subscription *sub, EndReason reason) {
+        RecordHeader header = {
+                .offset = sub->cursor.offset,
+                .kind = RECORD_END,
+                .run = sub->process ? sub->process->run.run : 0,
+        };
+        uint8_t payload[RECORD_HEADER_SIZE + 8];
+
+        record_header_encode(payload, &header);
+        le64_put(payload + RECORD_HEADER_SIZE, reason);
+        if (sub->stream.client)
+                (void)client_send_frame(sub->stream.client, FRAME_DATA, sub->stream.id, payload,
+                                        sizeof(payload));
+        subscription_free(sub);
+}
+
+/* Whether nothing more is to come for this subscription, now that its cursor is at the end of the log. */
+static bool subscription_is_done(const Subscription *sub) {
+        const Process *process = sub->process;
+
+        if (!sub->follow)
+                return true;
+        if (sub->run != 0 && process->run.run > sub->run)
+                return true;
+        if (sub->until == SUBSCRIPTION_UNTIL_FOREVER || process_is_alive(process) || process->exit_pending)
+                return false;
+        if (sub->until == SUBSCRIPTION_UNTIL_EXIT)
+                return true;
+        return process->run.run == 0 ||
+               ((process->run.ended & RUN_STDOUT_CLOSED) && (process->run.ended & RUN_STDERR_CLOSED));
+}
+
+/* Whether a chunk lies beyond what was asked for. */
+static bool subscription_is_beyond(const Subscription *sub, const LogChunk *chunk) {
+        if (sub->run != 0 && chunk->header.run > sub->run)
+                return true;
+        return !sub->follow && chunk->header.offset >= sub->end_offset && chunk->header.kind == RECORD_DATA;
+}
+
+/* Sends one chunk. Return: 0; <0: the connection is closed or the log cannot be read (-EIO). */
+static int subscription_send(Subscription *sub, const LogChunk *chunk) {
+        Client *client = sub->stream.client;
+        uint8_t head[RECORD_HEADER_SIZE + 8];
+        size_t head_size = RECORD_HEADER_SIZE, size = 0;
+        ssize_t n;
+
+        record_header_encode(head, &chunk->header);
+        if (chunk->header.kind == RECORD_DATA) {
+                n = pread(chunk->fd, client->set->scratch, chunk->size, (off_t)chunk->file_offset);
+                if (n != (ssize_t)chunk->size)
+                        return -EIO;
+                size = chunk->size;
+        } else {
+                le64_put(head + head_size, chunk->argument);
+                head_size += 8;
+        }
+        sub->sent += head_size + size;
+        sub->head_left -= size;
+        return client_send_data(client, sub->stream.id, head, head_size, client->set->scratch, size);
+}
+
+/* Does one step. Return: 1 something was sent or passed over; 0 nothing to do for now; <0 the subscription is
+ * gone. */
+static int subscription_step(Subscription *sub, Log *log, size_t *budget) {
+        LogCursor cursor = sub->cursor;
+        uint64_t room;
+        LogChunk chunk;
+        size_t max;
+        int r;
+
+        room = sub->credit > sub->sent ? sub->credit - sub->sent : 0;
+        if (sub->head_left == 0) {
+                subscription_end(sub, END_REACHED);
+                return -1;
+        }
+        if (room <= RECORD_HEADER_SIZE + 8)
+                room = 0;
+        max = MIN(LIMIT_DATA_FRAME_BYTES, sub->head_left);
+        if (room > 0)
+                max = MIN(max, room - RECORD_HEADER_SIZE);
+        if (!sub->follow && sub->cursor.offset < sub->end_offset)
+                max = MIN(max, sub->end_offset - sub->cursor.offset);
+        r = log_next(log, &cursor, max, sub->sources, &chunk);
+        if (r < 0) {
+                subscription_end(sub, END_UNREADABLE);
+                return -1;
+        }
+        if (r == 0) {
+                sub->cursor = cursor;
+                if (!subscription_is_done(sub))
+                        return 0;
+                subscription_end(sub, END_REACHED);
+                return -1;
+        }
+        if (subscription_is_beyond(sub, &chunk)) {
+                subscription_end(sub, END_REACHED);
+                return -1;
+        }
+        if (room == 0)
+                return 0; /* a CREDIT frame calls again */
+        if (chunk.header.kind != RECORD_CLOSED || chunk.header.source == SOURCE_STDIN ||
+            (sub->sources & (1u << chunk.header.source))) {
+                r = subscription_send(sub, &chunk);
+                if (r == -EIO) {
+                        subscription_end(sub, END_UNREADABLE);
+                        return -1;
+                }
+                if (r < 0)
+                        return r; /* the connection is closed, and with it this stream */
+                *budget -= MIN(*budget, chunk.size + RECORD_HEADER_SIZE);
+        }
+        sub->cursor = cursor;
+        if (chunk.header.kind == RECORD_EXIT && chunk.header.run == sub->process->run.run && sub->follow &&
+            sub->until == SUBSCRIPTION_UNTIL_EXIT && !process_is_alive(sub->process)) {
+                subscription_end(sub, END_REACHED);
+                return -1;
+        }
+        return 1;
+}
+
+static Subscription *subscription_of(ClientStream *stream) {
+        return CONTAINER_OF(stream, Subscription, stream);
+}
+
+static bool subscription_on_pump(ClientStream *stream) {
+        Subscription *sub = subscription_of(stream);
+        size_t budget = LIMIT_PUMP_BYTES;
+        Error error = {};
+        Log *log;
+        int r;
+
+        if (!sub->process) {
+                subscription_end(sub, END_REMOVED);
+                return false;
+        }
+        if (process_log(sub->process, &log, &error) < 0) {
+                subscription_end(sub, END_UNREADABLE);
+                return false;
+        }
+        do {
+                if (!client_writable(stream->client))
+                        break; /* it calls again when it is */
+                r = subscription_step(sub, log, &budget);
+                if (r < 0)
+                        return false;
+        } while (r > 0 && budget > 0);
+        if (sub->reader.offset != sub->cursor.offset) {
+                sub->reader.offset = sub->cursor.offset;
+                if (sub->reader.lossless)
+                        process_reader_moved(sub->process);
+        }
+        return budget == 0;
+}
+
+static int subscription_on_frame(ClientStream *stream, const FrameHeader *header, const uint8_t *payload,
+                                 Error *reterr_error) {
+        Subscription *sub = subscription_of(stream);
+        uint64_t credit;
+
+        if (header->type != FRAME_CREDIT)
+                return error_set(reterr_error, ERROR_PROTOCOL, "stream %u is a subscription, not input",
+                                 stream->id);
+        credit = le64_get(payload);
+        if (credit > sub->credit)
+                sub->credit = credit;
+        client_stream_ready(stream);
+        return 0;
+}
+
+static void subscription_on_close(ClientStream *stream) {
+        subscription_free(subscription_of(stream));
+}
+
+static const ClientStreamOps subscription_ops = {
+        .on_frame = subscription_on_frame,
+        .on_pump = subscription_on_pump,
+        .on_close = subscription_on_close,
+};
+
+static void subscription_on_grown(ProcessReader *reader) {
+        client_stream_ready(&CONTAINER_OF(reader, Subscription, reader)->stream);
+}
+
+static void subscription_on_removed(ProcessReader *reader) {
+        Subscription *sub = CONTAINER_OF(reader, Subscription, reader);
+
+        list_remove(&reader->link);
+        sub->process = NULL;
+        client_stream_ready(&sub->stream);
+}
+
+static int subscription_seek(Subscription *sub, Log *log, const SubscriptionOptions *options,
+                             Error *reterr_error) {
+        int r = 0;
+
+        if (options->run != 0) {
+                r = log_seek_run(log, &sub->cursor, (uint32_t)options->run);
+                if (r == -ENOENT)
+                        return error_set(reterr_error, ERROR_NOT_FOUND, "nothing of run %" PRIu64 " is kept",
+                                         options->run);
+        }
+        if (r >= 0 && options->has_since)
+                r = log_seek_time(log, &sub->cursor, options->since_usec);
+        else if (r >= 0 && options->has_lines)
+                r = log_seek_lines(log, &sub->cursor, options->last_lines, options->sources);
+        else if (options->from_end)
+                log_seek_end(log, &sub->cursor);
+        else if (r >= 0 && options->has_from && options->from > log_end(log))
+                return error_set(reterr_error, ERROR_INVALID, "from: %" PRIu64 " is beyond the end, %" PRIu64,
+                                 options->from, log_end(log));
+        else if (r >= 0 && (options->has_from || options->run == 0))
+                r = log_seek_offset(log, &sub->cursor, options->has_from ? options->from : log_begin(log));
+        return r < 0 ? error_set_errno(reterr_error, r, "cannot find the place in the log") : 0;
+}
+
+int subscription_new(Client *client, Process *process, const SubscriptionOptions *options, uint64_t *ret_from,
+                     uint64_t *ret_end, Error *reterr_error) {
+        Subscription *sub;
+        Log *log;
+        int r;
+
+        r = process_log(process, &log, reterr_error);
+        if (r < 0)
+                return r;
+        sub = calloc(1, sizeof(*sub));
+        if (!sub)
+                return error_set_errno(reterr_error, ENOMEM, "cannot subscribe");
+        r = subscription_seek(sub, log, options, reterr_error);
+        if (r >= 0)
+                r = client_stream_attach(&sub->stream, client, (uint32_t)options->stream, &subscription_ops,
+                                         reterr_error);
+        if (r < 0) {
+                free(sub);
+                return r;
+        }
+        sub->process = process;
+        sub->credit = options->credit;
+        sub->end_offset = log_end(log);
+        sub->head_left = options->has_head ? options->head_bytes : UINT64_MAX;
+        sub->run = (uint32_t)options->run;
+        sub->sources = options->sources;
+        sub->until = options->until;
+        sub->follow = options->follow;
+        sub->reader = (ProcessReader){
+                .offset = sub->cursor.offset,
+                .client_pid = client->pid,
+                .lossless = options->lossless,
+                .on_grown = subscription_on_grown,
+                .on_removed = subscription_on_removed,
+        };
+        list_append(&process->readers, &sub->reader.link);
+        if (options->lossless)
+                process_reader_moved(process);
+        client_stream_ready(&sub->stream);
+        *ret_from = sub->cursor.offset;
+        *ret_end = sub->end_offset;
+        return 0;
+}
+
+Subscription *subscription_from_stream(ClientStream *stream) {
+        return stream && stream->ops == &subscription_ops ? subscription_of(stream) : NULL;
+}
+
+void subscription_cancel(Subscription *subscription) {
+        subscription_end(subscription, END_CANCELLED);
+}

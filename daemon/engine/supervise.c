@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "daemon/engine/supervise.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <search.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/bytes.h"
+#include "common/clock.h"
+#include "daemon/engine/limits.h"
+
+static int compare_id(const void *a, const void *b) {
+        const Process *x = a, *y = b;
+
+        return x->id < y->id ? -1 : x->id > y->id;
+}
+
+static int compare_name(const void *a, const void *b) {
+        const Process *x = a, *y = b;
+
+        return strcmp(x->config.name, y->config.name);
+}
+
+Process *supervisor_find_id(Supervisor *supervisor, uint64_t id) {
+        Process key = { .id = id }, **found;
+
+        found = tfind(&key, &supervisor->by_id, compare_id);
+        return found ? *found : NULL;
+}
+
+Process *supervisor_find_name(Supervisor *supervisor, const char *name) {
+        Process key = { .config.name = (char *)name }, **found;
+
+        found = tfind(&key, &supervisor->by_name, compare_name);
+        return found ? *found : NULL;
+}
+
+/* Ends a change that the registry refused: nothing that follows from it may be told to anyone. */
+static void supervisor_check(Supervisor *supervisor, int r, const Error *error) {
+        if (r >= 0)
+                return;
+        (void)fprintf(stderr, "<3>the registry cannot be written: %s\n", error->text);
+        supervisor->ops->on_fatal(r, supervisor->userdata);
+}
+
+static void supervisor_consider_removal(Supervisor *supervisor, Process *process) {
+        if (!process->config.remove_when_ended || process->run.run == 0 || !process_is_over(process) ||
+            !list_empty(&process->readers))
+                return;
+        if (clock_monotonic_usec() >= supervisor->remove_not_before_usec)
+                supervisor_remove(supervisor, process);
+}
+
+static void supervisor_on_change(Process *process, unsigned changed, void *userdata) {
+        Supervisor *supervisor = userdata;
+        Error error = {};
+        int r = 0;
+
+        if (changed & PROCESS_CHANGED_RUN)
+                r = registry_put_run(supervisor->registry, &process->run, &error);
+        if (r >= 0 && changed & PROCESS_CHANGED_PAUSED)
+                r = registry_set_paused(supervisor->registry, process->id, process->state == PROCESS_PAUSED,
+                                        &error);
+        supervisor_check(supervisor, r, &error);
+        if (changed & (PROCESS_CHANGED_RUN | PROCESS_CHANGED_READERS))
+                supervisor_consider_removal(supervisor, process);
+}
+
+static json_t *supervisor_event_json(const Process *process, const char *type) {
+        json_t *object;
+
+        object = json_pack("{s:s, s:I, s:o, s:I}", "type", type, "id", (json_int_t)process->id, "name",
+                           bytes_string_to_json(process->config.name), "run", (json_int_t)process->run.run);
+        if (!object)
+                return NULL;
+        if (strcmp(type, "exited") == 0 && process->run.exit.known) {
+                const ExitRecord *exit = &process->run.exit;
+
+                (void)json_object_set_new(object, "code",
+                                          exit->code >= 0 ? json_integer(exit->code) : json_null());
+                (void)json_object_set_new(object, "signal",
+                                          exit->signal ? json_integer(exit->signal) : json_null());
+                (void)json_object_set_new(object, "cause", json_string(exit->cause));
+        } else if (strcmp(type, "started") == 0)
+                (void)json_object_set_new(object, "pid", json_integer(process->run.pid));
+        else if (strcmp(type, "failed") == 0)
+                (void)json_object_set_new(object, "message", json_string(process->spawn_error.text));
+        return object;
+}
+
+static void supervisor_add_event(Supervisor *supervisor, json_t *object) {
+        uint64_t seq, now = clock_realtime_usec();
+        Error error = {};
+        char *text;
+        int r;
+
+        text = object ? json_dumps(object, JSON_COMPACT) : NULL;
+        json_decref(object);
+        if (!text)
+                return; /* out of memory: whoever follows sees the state in the next list */
+        r = registry_add_event(supervisor->registry, now, text, &seq, &error);
+        free(text);
+        supervisor_check(supervisor, r, &error);
+        supervisor->ops->on_event(supervisor->userdata);
+}
+
+static void supervisor_on_event(Process *process, const char *type, void *userdata) {
+        supervisor_add_event(userdata, supervisor_event_json(process, type));
+}
+
+static int supervisor_load_config(Process *process, char **ret_text, void *userdata) {
+        Supervisor *supervisor = userdata;
+
+        return registry_get_config(supervisor->registry, process->id, ret_text, NULL);
+}
+
+static const ProcessOps process_ops = {
+        .on_change = supervisor_on_change,
+        .on_event = supervisor_on_event,
+        .load_config = supervisor_load_config,
+};
+
+int supervisor_init(Supervisor *supervisor, const char *registry_path, const SupervisorOps *ops,
+                    void *userdata, Error *reterr_error) {
+        supervisor->ops = ops;
+        supervisor->userdata = userdata;
+        supervisor->host.ops = &process_ops;
+        supervisor->host.userdata = supervisor;
+        list_init(&supervisor->processes);
+        list_init(&supervisor->doomed);
+        list_init(&supervisor->host.open_logs);
+        return registry_open(&supervisor->registry, registry_path, reterr_error);
+}
+
+static int supervisor_insert(Supervisor *supervisor, Process *process) {
+        if (!tsearch(process, &supervisor->by_id, compare_id))
+                return -ENOMEM;
+        if (process->config.name && !tsearch(process, &supervisor->by_name, compare_name)) {
+                (void)tdelete(process, &supervisor->by_id, compare_id);
+                return -ENOMEM;
+        }
+        list_append(&supervisor->processes, &process->link);
+        supervisor->n_processes++;
+        return 0;
+}
+
+static void supervisor_drop(Supervisor *supervisor, Process *process) {
+        (void)tdelete(process, &supervisor->by_id, compare_id);
+        if (process->config.name)
+                (void)tdelete(process, &supervisor->by_name, compare_name);
+        list_remove(&process->link);
+        list_remove(&process->doom_link);
+        supervisor->n_processes--;
+        (void)process_free(process);
+}
+
+void supervisor_deinit(Supervisor *supervisor) {
+        if (supervisor->processes.next)
+                while (!list_empty(&supervisor->processes))
+                        supervisor_drop(supervisor, CONTAINER_OF(supervisor->processes.next, Process, link));
+        if (supervisor->remove_timer)
+                event_free(supervisor->remove_timer);
+        supervisor->registry = registry_free(supervisor->registry);
+}
+
+int supervisor_add(Supervisor *supervisor, ProcessConfig *config, Process **ret_process,
+                   Error *reterr_error) {
+        RegistryProcess row = { .name = config->name, .created_usec = clock_realtime_usec() };
+        Process *process;
+        json_t *object;
+        char *text;
+        int r;
+
+        if (supervisor->n_processes >= LIMIT_PROCESSES)
+                return error_set(reterr_error, ERROR_LIMIT, "there are %d processes already",
+                                 LIMIT_PROCESSES);
+        if (config->name && supervisor_find_name(supervisor, config->name))
+                return error_set(reterr_error, ERROR_EXISTS, "the name '%s' is taken", config->name);
+        object = process_config_to_json(config);
+        text = object ? json_dumps(object, JSON_COMPACT) : NULL;
+        json_decref(object);
+        if (!text)
+                return error_set_errno(reterr_error, ENOMEM, "cannot store the process");
+        row.config = text;
+        r = registry_add_process(supervisor->registry, &row, reterr_error);
+        free(text);
+        if (r < 0)
+                return r;
+        r = process_new(&process, &supervisor->host, row.id, config, reterr_error);
+        if (r >= 0) {
+                process->created_usec = row.created_usec;
+                r = supervisor_insert(supervisor, process);
+                if (r < 0) {
+                        (void)error_set_errno(reterr_error, r, "cannot hold the process");
+                        (void)process_free(process);
+                }
+        }
+        if (r < 0) {
+                (void)registry_remove_process(supervisor->registry, row.id, NULL);
+                return r;
+        }
+        *ret_process = process;
+        return 0;
+}
+
+void supervisor_remove(Supervisor *supervisor, Process *process) {
+        if (!list_linked(&process->doom_link))
+                list_append(&supervisor->doomed, &process->doom_link);
+}
+
+void supervisor_finish_turn(Supervisor *supervisor) {
+        while (!list_empty(&supervisor->doomed)) {
+                Process *process = CONTAINER_OF(supervisor->doomed.next, Process, doom_link);
+                Error error = {};
+                int r;
+
+                r = registry_remove_process(supervisor->registry, process->id, &error);
+                supervisor_check(supervisor, r, &error);
+                if (process->run.run != 0) /* else nobody was told that it exists */
+                        supervisor_on_event(process, "removed", supervisor);
+                keeper_link_drop(supervisor->host.link, KEEPER_LABEL_POSITION, process->id, 0);
+                process_remove_files(process);
+                supervisor_drop(supervisor, process);
+        }
+}
+
+void supervisor_lease_lost(Supervisor *supervisor, const void *holder) {
+        LIST_FOREACH(Process, process, &supervisor->processes, link)
+                if (process->lease_holder == holder) {
+                        process->lease_holder = NULL;
+                        (void)process_stop(process, "lease", process->config.kill_after_usec, 0, NULL);
+                }
+}
+
+size_t supervisor_running(Supervisor *supervisor) {
+        size_t n = 0;
+
+        LIST_FOREACH(Process, process, &supervisor->processes, link)
+                if (process_is_alive(process) || (process->run.run != 0 && !(process->run.ended & RUN_EMPTY)))
+                        n++;
+        return n;
+}
+
+static int supervisor_on_row(const RegistryProcess *row, const RegistryRun *run, void *userdata) {
+        Supervisor *supervisor = userdata;
+        ProcessConfig config;
+        Process *process;
+        Error error = {};
+        int r;
+
+        r = process_config_from_text(&config, row->config, &error);
+        if (r < 0) {
+                (void)fprintf(stderr, "<3>process %" PRIu64 " is left out: %s\n", row->id, error.text);
+                return 0;
+        }
+        process_config_drop_env(&config);
+        r = process_new(&process, &supervisor->host, row->id, &config, &error);
+        if (r < 0) {
+                (void)fprintf(stderr, "<3>process %" PRIu64 " is left out: %s\n", row->id, error.text);
+                process_config_deinit(&config);
+                return 0;
+        }
+        process->created_usec = row->created_usec;
+        if (run)
+                process->run = *run;
+        process->state = row->paused ? PROCESS_PAUSED : PROCESS_EXITED;
+        if (run && run->ended & RUN_FAILED)
+                process->state = PROCESS_FAILED;
+        r = supervisor_insert(supervisor, process);
+        if (r < 0)
+                (void)process_free(process);
+        return r;
+}
+
+static bool run_is_over(const RegistryRun *run) {
+        const unsigned all = RUN_EXITED | RUN_STDOUT_CLOSED | RUN_STDERR_CLOSED | RUN_EMPTY | RUN_LOGGED_EXIT;
+
+        return run->run == 0 || (run->ended & all) == all;
+}
+
+static void supervisor_on_remove_timer(evutil_socket_t fd, short what, void *userdata) {
+        Supervisor *supervisor = userdata;
+
+        (void)fd;
+        (void)what;
+        LIST_FOREACH(Process, process, &supervisor->processes, link)
+                supervisor_consider_removal(supervisor, process);
+}
+
+int supervisor_recover(Supervisor *supervisor, Handover *handover, bool same_keeper, Error *reterr_error) {
+        struct timeval tv = { .tv_sec = REMOVE_REATTACH_USEC / USEC_PER_SEC + 1 };
+        bool removes = false;
+        int r;
+
+        supervisor->remove_not_before_usec = clock_monotonic_usec() + REMOVE_REATTACH_USEC;
+        r = registry_load(supervisor->registry, supervisor_on_row, supervisor, reterr_error);
+        if (r < 0)
+                return r;
+        LIST_FOREACH(Process, process, &supervisor->processes, link) {
+                if (process->config.remove_when_ended)
+                        removes = true;
+                if (run_is_over(&process->run)) {
+                        if (process->state == PROCESS_PAUSED)
+                                process->state = PROCESS_EXITED;
+                        continue;
+                }
+                if (same_keeper)
+                        process_adopt(process, handover);
+                else
+                        process_lose(process);
+        }
+        if (!removes) {
+                supervisor->remove_not_before_usec = 0;
+                return 0;
+        }
+        supervisor->remove_timer = evtimer_new(supervisor->host.base, supervisor_on_remove_timer, supervisor);
+        if (supervisor->remove_timer)
+                (void)evtimer_add(supervisor->remove_timer, &tv);
+        return 0;
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* All processes: found by id and name, stored in the registry at every change, removed when they are done
+ * with. */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/error.h"
+#include "common/list.h"
+#include "daemon/engine/process.h"
+#include "daemon/engine/registry.h"
+
+typedef struct Supervisor Supervisor;
+
+typedef struct SupervisorOps {
+        void (*on_event)(void *userdata); /* the registry has a new event */
+        void (*on_fatal)(
+                int r,
+                void *userdata); /* the registry cannot be written: this engine must end without a word */
+} SupervisorOps;
+
+struct Supervisor {
+        ProcessHost host;
+        Registry *registry; /* owned */
+        const SupervisorOps *ops;
+        void *userdata; /* borrowed */
+        List processes; /* Process.link, by id */
+        List doomed;    /* Process.doom_link: to be removed at the end of the turn */
+        void *by_id;    /* tsearch(3) */
+        void *by_name;
+        size_t n_processes;
+        uint64_t remove_not_before_usec; /* monotonic: readers of those that remove themselves may come back
+                                            until then */
+        struct event *remove_timer;      /* owned */
+        bool shutting_down;
+};
+
+/** supervisor_init() - open the registry; load nothing yet. 'host' is filled in by the caller, all but ops
+ * and userdata. */
+int supervisor_init(Supervisor *supervisor, const char *registry_path, const SupervisorOps *ops,
+                    void *userdata, Error *reterr_error);
+void supervisor_deinit(Supervisor *supervisor);
+/** supervisor_recover() - load every process and take up what the keeper handed over. @same_keeper: the runs
+ * that are not over are its. */
+int supervisor_recover(Supervisor *supervisor, Handover *handover, bool same_keeper, Error *reterr_error);
+
+Process *supervisor_find_id(Supervisor *supervisor, uint64_t id);
+Process *supervisor_find_name(Supervisor *supervisor, const char *name);
+
+/** supervisor_add() - make a process from a configuration (moved on success) and store it; it does not run
+ * yet. */
+int supervisor_add(Supervisor *supervisor, ProcessConfig *config, Process **ret_process, Error *reterr_error);
+/** supervisor_remove() - at the end of this turn; harmless to repeat. */
+void supervisor_remove(Supervisor *supervisor, Process *process);
+/** supervisor_finish_turn() - remove the doomed. */
+void supervisor_finish_turn(Supervisor *supervisor);
+/** supervisor_lease_lost() - the holder of leases went away. */
+void supervisor_lease_lost(Supervisor *supervisor, const void *holder);
+/** supervisor_running() - how many have something left of their latest run. */
+size_t supervisor_running(Supervisor *supervisor);
