@@ -38,6 +38,9 @@ int process_new(Process **ret_process, ProcessHost *host, uint64_t id, ProcessCo
         process->outputs[0].fd = process->outputs[1].fd = -1;
         process->outputs[0].source = SOURCE_STDOUT;
         process->outputs[1].source = SOURCE_STDERR;
+        for (unsigned i = 0; i < 2; i++) /* so that event_del() is always allowed */
+                (void)event_assign(&process->outputs[i].event, host->base, -1, 0, NULL, NULL);
+        (void)event_assign(&process->stdin_event, host->base, -1, 0, NULL, NULL);
         list_init(&process->readers);
         list_init(&process->watches);
         r = process_path(process, path, sizeof(path), reterr_error);
