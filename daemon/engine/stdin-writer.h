@@ -22,6 +22,7 @@ typedef struct KnownWriter {
 
 typedef struct StdinWriters StdinWriters;
 
+/** stdin_writers_free() - forget them all. Return: NULL. */
 StdinWriters *stdin_writers_free(StdinWriters *writers);
 DEFINE_CLEANUP(StdinWriters *, stdin_writers_free);
 
