@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: MIT
+"""No descriptors left in engine or keeper: requests are refused, nothing dies, and it works again afterwards."""
+
+import os
+import resource
+
+from pmux_client import Client, ConnectionLost, Deadline, RpcError
+from pmux_daemon import wait_until
+from pmux_test import PmuxTest
+
+REFUSALS = ("limit", "system", "spawn-failed", "no-memory")
+
+
+class DescriptorsExhausted(PmuxTest):
+    seconds = 5
+
+    def pids(self, client):
+        status = client.status()
+        return status["engine_pid"], status["keeper_pid"]
+
+    def limit(self, pid, n):
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (n, resource.prlimit(pid, resource.RLIMIT_NOFILE)[1]))
+
+    def check(self, which, room):
+        client = self.client()
+        keep = self.sh(client, "read line; exit 9")
+        pids = self.pids(client)
+        pid = pids[which]
+        before = resource.prlimit(pid, resource.RLIMIT_NOFILE)[0]
+        highest = max(int(f) for f in os.listdir("/proc/%d/fd" % pid))
+        self.limit(pid, highest + 1 + room)
+        runs, refused = [], 0
+        for _ in range(40):
+            try:
+                runs.append(self.sh(client, "read line"))
+            except RpcError as error:
+                self.assertIn(error.name, REFUSALS, error)
+                refused += 1
+        self.assertGreater(refused, 0, "nothing was refused: the test does not test")
+        self.assertEqual(self.pids(client), pids, "something died")
+        self.limit(pid, before)
+        run = self.sh(client, "exit 4")
+        self.assert_code(self.ended(client, run["id"]), 4)
+        client.write(keep["id"], b"\n")
+        self.assert_code(self.ended(client, keep["id"]), 9)
+        for run in runs:
+            client.stop(run["id"], now=True)
+        self.assertEqual(self.pids(client), pids)
+
+    def test_of_the_engine(self):
+        self.check(0, 12)
+
+    def test_of_the_keeper(self):
+        self.check(1, 12)
+
+    def test_of_the_engine_by_connections(self):
+        client = self.client()
+        pids = self.pids(client)
+        before = resource.prlimit(pids[0], resource.RLIMIT_NOFILE)[0]
+        highest = max(int(f) for f in os.listdir("/proc/%d/fd" % pids[0]))
+        self.limit(pids[0], highest + 20)
+        others = []
+        try:
+            for _ in range(60):
+                try:
+                    others.append(Client(self.daemon.socket, timeout=0.3))
+                except (ConnectionLost, Deadline, OSError):
+                    break
+            self.assertLess(len(others), 60, "nothing was refused: the test does not test")
+            client.call("version")
+            self.assertEqual(self.pids(client), pids)
+        finally:
+            for other in others:
+                other.close()
+        self.limit(pids[0], before)
+
+        def connects():
+            try:
+                Client(self.daemon.socket, timeout=2).close()
+                return True
+            except (ConnectionLost, Deadline, OSError):
+                return False
+        wait_until(connects, what="connections to be taken again")
+        self.assertEqual(self.pids(client), pids)

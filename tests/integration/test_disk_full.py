@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: MIT
+"""A full disk: discarded with an exact gap, or the child waits; the daemon lives, exits are recorded."""
+
+import os
+import subprocess
+
+from pmux_client import K_DATA, K_EXIT, K_GAP, RpcError
+from pmux_daemon import wait_until
+from pmux_test import PmuxTest, program
+
+MIB = 1 << 20
+
+
+class DiskFull(PmuxTest):
+    seconds = 5
+
+    def setUp(self):
+        super().setUp()
+        if os.geteuid() != 0:
+            self.fail("this test needs root: it mounts a file system of its own")
+        self.disk = os.path.join(self.tmp, "disk")
+        os.mkdir(self.disk)
+        self.mount(4)
+        self.addCleanup(subprocess.run, ["umount", "-l", self.disk], check=True)
+        self.daemon_options = {"state_dir": os.path.join(self.disk, "state")}
+        self.ballast = os.path.join(self.disk, "ballast")
+
+    def mount(self, mebibytes):
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=%dm,mode=0755" % mebibytes, "pmux-test", self.disk],
+                       check=True)
+
+    def fill(self):
+        """Leave nothing free."""
+        with open(self.ballast, "ab", buffering=0) as file:
+            for size in (65536, 4096):
+                try:
+                    while True:
+                        file.write(bytes(size))
+                except OSError:
+                    pass
+
+    def assert_right_bytes(self, records, total):
+        """Each byte that came stands at its place; with the gaps there are 'total'. Only stdout is written."""
+        block = self.sequence()
+        n = 0
+        for record in records:
+            if record.kind == K_DATA:
+                for at in range(0, len(record.data), 512):
+                    piece = record.data[at:at + 512]
+                    self.assertEqual(piece, block(record.offset + at, len(piece)), "at %d" % (record.offset + at))
+                n += len(record.data)
+            elif record.kind == K_GAP:
+                n += record.arg
+        self.assertEqual(n, total)
+
+    @staticmethod
+    def sequence():
+        from pmux_test import Sequence
+        sequence = Sequence(8)
+
+        def piece(offset, size):
+            first = offset // Sequence.BLOCK
+            data = b"".join(sequence.block(i) for i in range(first, (offset + size) // Sequence.BLOCK + 1))
+            begin = offset - first * Sequence.BLOCK
+            return data[begin:begin + size]
+        return piece
+
+    def test_discard_with_a_gap(self):
+        client = self.client()
+        events = client.events()
+        other = self.sh(client, "echo before; read line; exit 3")
+        total = 16 * MIB
+        run = client.run([program("sequence"), "-o", str(total), "-s", "8", "-x", "4"], retention_bytes=64 * MIB)
+        self.assert_code(self.ended(client, run["id"]), 4)
+        shown = client.show(run["id"])
+        self.assertEqual(shown["log"]["end"], total)
+        records = client.subscribe(run["id"]).collect()
+        self.assert_right_bytes(records, total)
+        gaps = [r for r in records if r.kind == K_GAP]
+        self.assertTrue(gaps, "16 MiB do not fit on a disk of 4 MiB")
+        self.assertEqual(len([r for r in records if r.kind == K_EXIT]), 1)
+        self.assertGreater(shown["log"]["lost_bytes"] + shown["log"]["begin"], 0)
+        kinds = [e["type"] for e in events.wait_for("exited", run["id"])]
+        self.assertIn("full-disk", kinds)
+        client.write(other["id"], b"\n")
+        self.assert_code(self.ended(client, other["id"]), 3)
+        client.remove(run["id"])
+        wait_until(lambda: os.statvfs(self.disk).f_bavail * 4096 > 2 * MIB, what="the space to be free again")
+        run, subscription = self.sh(client, "echo works again", subscribe=True)
+        self.assertEqual(b"".join(r.data for r in subscription.collect() if r.kind == K_DATA), b"works again\n")
+
+    def test_wait_until_there_is_space(self):
+        client = self.client()
+        total = 2 * MIB
+        run = self.sh(client, 'read line; exec "$1" -o "$2" -s 8', program("sequence"), str(total), full_disk="wait",
+                      retention_bytes=64 * MIB)
+        self.fill()
+        client.write(run["id"], b"go\n")
+        wait_until(lambda: client.show(run["id"])["log"]["state"] == "waiting", what="the child to wait for the disk")
+        self.assertEqual(client.show(run["id"])["state"], "running")
+        os.unlink(self.ballast)
+        self.assert_code(self.ended(client, run["id"]), 0)
+        records = client.subscribe(run["id"]).collect()
+        self.assert_right_bytes(records, total)
+        self.assertEqual([r for r in records if r.kind == K_GAP], [])
+        self.assertEqual(client.show(run["id"])["log"]["state"], "ok")
+
+    def test_engine_kill_while_discarding(self):
+        client = self.client(reconnect=True)
+        total = 64 * MIB
+        run = client.run([program("sequence"), "-o", str(total), "-s", "8", "-c", "4096"], retention_bytes=256 * MIB)
+        for _ in range(3):
+            self.daemon.kill_engine()
+        self.assert_code(self.ended(client, run["id"], timeout=60), 0)
+        self.assertEqual(client.show(run["id"])["log"]["end"], total)
+        self.assert_right_bytes(client.subscribe(run["id"]).collect(), total)
+
+    def test_statuses_and_calls_while_the_disk_is_full(self):
+        client = self.client()
+        runs = [self.sh(client, "read line; exit %d" % code) for code in (0, 1, 7)]
+        self.fill()
+        client.call("version")
+        self.assertEqual(len(client.list()), 3)
+        for run in runs:
+            os.kill(run["pid"], 15)
+        for run in runs:
+            result = client.wait(run["id"], timeout_usec=15_000_000)
+            self.assertEqual(result["reason"], "satisfied")
+            self.assertEqual(result["processes"][0]["exit"]["signal"], 15)
+        try:
+            self.sh(client, "exit 0")  # may be refused, must be answered
+        except RpcError as error:
+            self.assertIn(error.name, ("no-space", "system", "spawn-failed"), error)
+        engine = client.engine_pid
+        self.assertEqual(client.status()["engine_pid"], engine)
+        os.unlink(self.ballast)
+        run = self.sh(client, "exit 6")
+        self.assert_code(self.ended(client, run["id"]), 6)
+
+    def test_oldest_segments_go_first(self):
+        """A full disk takes the process's own oldest output before it takes the new."""
+        client = self.client()
+        run, subscription = client.run([program("sequence"), "-o", str(12 * MIB), "-s", "8"], retention_bytes=64 * MIB,
+                                       subscribe=True)
+        subscription.collect()
+        self.ended(client, run["id"])
+        shown = client.show(run["id"])["log"]
+        self.assertGreater(shown["begin"], 0, "nothing old was given up: %r" % shown)
+        records = client.subscribe(run["id"]).collect()
+        self.assert_right_bytes(records, 12 * MIB)
+        last = [r for r in records if r.kind in (K_DATA, K_GAP)][-1]
+        self.assertEqual(last.kind, K_DATA, "the newest output was discarded though older was kept")
