@@ -27,12 +27,12 @@ static size_t proc_set_find(const ProcSet *set, pid_t pid) {
         return low;
 }
 
-int proc_set_add(ProcSet *set, pid_t pid, uint64_t start) {
-        size_t i = proc_set_find(set, pid), n;
+int proc_set_add(ProcSet *set, const ProcId *id) {
+        size_t i = proc_set_find(set, id->pid), n;
         ProcId *ids;
 
-        if (i < set->n_ids && set->ids[i].pid == pid) {
-                set->ids[i].start = start;
+        if (i < set->n_ids && set->ids[i].pid == id->pid) {
+                set->ids[i] = *id;
                 return 0;
         }
         if (set->n_ids == set->n_allocated) {
@@ -44,13 +44,13 @@ int proc_set_add(ProcSet *set, pid_t pid, uint64_t start) {
                 set->n_allocated = n;
         }
         memmove(set->ids + i + 1, set->ids + i, (set->n_ids - i) * sizeof(*set->ids));
-        set->ids[i] = (ProcId){ .pid = pid, .start = start };
+        set->ids[i] = *id;
         set->n_ids++;
         return 0;
 }
 
-bool proc_set_has(const ProcSet *set, pid_t pid, uint64_t start) {
-        size_t i = proc_set_find(set, pid);
+bool proc_set_has(const ProcSet *set, const ProcId *id) {
+        size_t i = proc_set_find(set, id->pid);
 
-        return i < set->n_ids && set->ids[i].pid == pid && set->ids[i].start == start;
+        return i < set->n_ids && set->ids[i].pid == id->pid && set->ids[i].start == id->start;
 }

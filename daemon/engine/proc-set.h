@@ -11,6 +11,7 @@
 
 typedef struct ProcId {
         pid_t pid;
+        pid_t group;    /* process group; 0: not known */
         uint64_t start; /* clock ticks since boot; 0: not known, then the pid alone tells */
 } ProcId;
 
@@ -28,7 +29,7 @@ static inline void proc_set_deinit_cleanup(ProcSet *set) {
 }
 
 /** proc_set_add() - take a process in; one with the same pid is replaced. Return: 0 or -ENOMEM. */
-int proc_set_add(ProcSet *set, pid_t pid, uint64_t start);
+int proc_set_add(ProcSet *set, const ProcId *id);
 
-/** proc_set_has() - whether this very process is in the set. */
-bool proc_set_has(const ProcSet *set, pid_t pid, uint64_t start);
+/** proc_set_has() - whether this very process (pid and start) is in the set. */
+bool proc_set_has(const ProcSet *set, const ProcId *id);

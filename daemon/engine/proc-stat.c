@@ -37,8 +37,8 @@ int proc_stat_parse(const char *text, ProcStat *ret_stat) {
         /* Fields 3 to 22: state ppid pgrp session … num_threads itrealvalue starttime. */
         if (!rest || sscanf(text, "%d", &stat.pid) != 1 ||
             sscanf(rest + 1,
-                   " %c %d %*d %d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld %*d %" SCNu64,
-                   &state, &stat.parent, &stat.session, &n_threads, &stat.start) != 5)
+                   " %c %d %d %d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld %*d %" SCNu64,
+                   &state, &stat.parent, &stat.group, &stat.session, &n_threads, &stat.start) != 6)
                 return -EIO;
         /* Where its first thread has ended, a process with others looks like a zombie, but lives. */
         stat.alive = (state != 'Z' && state != 'X') || n_threads > 1;

@@ -10,6 +10,7 @@
 typedef struct ProcStat {
         pid_t pid;
         pid_t parent;
+        pid_t group;
         pid_t session;
         uint64_t start; /* clock ticks since boot: with the pid, it tells a process from all others */
         bool alive;     /* false: it has ended and waits to be reaped */

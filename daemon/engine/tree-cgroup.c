@@ -256,7 +256,7 @@ static int cgroup_add_pids(int dir_fd, unsigned depth, ProcSet *set) {
                         return -EIO;
                 if (pid <= 0)
                         continue; /* of another pid namespace: no number of ours */
-                r = proc_set_add(set, (pid_t)pid, 0);
+                r = proc_set_add(set, &(ProcId){ .pid = (pid_t)pid });
                 if (r < 0)
                         return r;
         }

@@ -56,6 +56,10 @@ static int row_compare(const void *a, const void *b) {
         return (x->stat.pid > y->stat.pid) - (x->stat.pid < y->stat.pid);
 }
 
+static bool table_has_session(const Table *table, pid_t session) {
+        return proc_set_has(&table->sessions, &(ProcId){ .pid = session });
+}
+
 static Row *table_find(const Table *table, pid_t pid) {
         Row key = { .stat.pid = pid };
 
@@ -111,7 +115,7 @@ static int table_join(Table *table, Row *row, pid_t keeper_session) {
         row->member = true;
         if (row->stat.session == keeper_session || row->stat.session == 0)
                 return 0;
-        return proc_set_add(&table->sessions, row->stat.session, 0);
+        return proc_set_add(&table->sessions, &(ProcId){ .pid = row->stat.session });
 }
 
 /* Whether the row is a member on its own account, not for one that is related. */
@@ -144,8 +148,7 @@ static int table_close(Table *table, pid_t keeper_session) {
                         if (row->member)
                                 continue;
                         parent = table_find(table, row->stat.parent);
-                        if (!(parent && parent->member) &&
-                            !proc_set_has(&table->sessions, row->stat.session, 0))
+                        if (!(parent && parent->member) && !table_has_session(table, row->stat.session))
                                 continue;
                         r = table_join(table, row, keeper_session);
                         if (r < 0)
@@ -178,7 +181,7 @@ int tree_proc_pids(const TreeProcQuery *query, ProcSet *set) {
         r = table_close(&table, keeper_session);
         for (row = table.rows; r >= 0 && row < table.rows + table.n_rows; row++)
                 if (row->member && row->stat.alive)
-                        r = proc_set_add(set, row->stat.pid, row->stat.start);
+                        r = proc_set_add(set, &(ProcId){ row->stat.pid, row->stat.group, row->stat.start });
         return r;
 }
 

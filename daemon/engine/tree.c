@@ -218,6 +218,21 @@ static bool is_protected(const Scope *scope, pid_t pid) {
         return pid <= 1 || pid == getpid() || pid == scope->root->keeper_pid;
 }
 
+static bool scope_has_protected(const Scope *scope, const ProcSet *set) {
+        for (size_t i = 0; i < set->n_ids; i++)
+                if (is_protected(scope, set->ids[i].pid))
+                        return true;
+        return false;
+}
+
+/* Whether the cgroup can be used on all that is in it at once: not if somebody moved us into it. */
+static bool scope_is_ours(const Scope *scope) {
+        CLEANUP(proc_set_deinit) ProcSet set = {};
+
+        return scope->dir_fd >= 0 && cgroup_pids(scope->dir_fd, &set) == 0 &&
+               !scope_has_protected(scope, &set);
+}
+
 /* What has been done to a scope so far. */
 typedef struct Tally {
         ProcSet seen;  /* those that were sent the signal, or could not be */
@@ -239,24 +254,39 @@ static void tally_send(Tally *tally, const Scope *scope, const ProcId *id, int s
                 tally->error = r;
 }
 
+/* Stops the process group of a process, in which nobody can fork past a signal to all: what keeps forking and
+ * ending may never live long enough to be found in /proc and signalled by its number. A group's number is in
+ * use for as long as it has members, and a wrong one, in the instant in which the last of them ends, is
+ * stopped only. */
+static void group_stop(const Scope *scope, const ProcId *id) {
+        if (id->group <= 1 || id->group == getpgid(0) || id->group == getpgid(scope->root->keeper_pid))
+                return;
+        (void)kill(-id->group, SIGSTOP);
+}
+
 /* Signals those of the scope that were not seen before, round after round, until there is no further one. */
 static int tally_rounds(Tally *tally, const Scope *scope, int signal) {
         bool found = true;
+        pid_t group;
         int r;
 
         for (unsigned i = 0; found && i < ROUNDS_MAX; i++) {
                 CLEANUP(proc_set_deinit) ProcSet now = {};
 
                 found = false;
+                group = 0;
                 r = scope_pids(scope, &now);
                 if (r < 0)
                         return r;
                 for (const ProcId *id = now.ids; id < now.ids + now.n_ids; id++) {
-                        if (is_protected(scope, id->pid) || proc_set_has(&tally->seen, id->pid, id->start))
+                        if (is_protected(scope, id->pid) || proc_set_has(&tally->seen, id))
                                 continue;
-                        r = proc_set_add(&tally->seen, id->pid, id->start);
+                        r = proc_set_add(&tally->seen, id);
                         if (r < 0)
                                 return r;
+                        if (signal == SIGSTOP && id->group != group)
+                                group_stop(scope, id);
+                        group = id->group;
                         tally_send(tally, scope, id, signal);
                         found = true;
                 }
@@ -267,11 +297,11 @@ static int tally_rounds(Tally *tally, const Scope *scope, int signal) {
 /* Where there is no cgroup.kill: first nobody may fork any more, then all are killed. */
 static int tally_kill(Tally *tally, const Scope *scope) {
         CLEANUP(tally_deinit) Tally stopped = {};
-        int was_frozen = 1, r;
+        bool thaw = false;
+        int r;
 
-        if (scope->dir_fd >= 0) {
-                was_frozen = cgroup_frozen(scope->dir_fd);
-                (void)cgroup_freeze(scope->dir_fd, true);
+        if (scope_is_ours(scope)) {
+                thaw = cgroup_frozen(scope->dir_fd) == 0 && cgroup_freeze(scope->dir_fd, true) == 0;
         } else {
                 r = tally_rounds(&stopped, scope, SIGSTOP);
                 if (r < 0)
@@ -283,7 +313,7 @@ static int tally_kill(Tally *tally, const Scope *scope) {
                         tally_send(tally, scope, &tally->seen.ids[i], SIGKILL);
         }
         r = tally_rounds(tally, scope, SIGKILL);
-        if (was_frozen == 0)
+        if (thaw)
                 (void)cgroup_freeze(scope->dir_fd, false);
         return r;
 }
@@ -298,9 +328,8 @@ static int scope_kill(const Scope *scope, size_t *ret_n) {
         r = cgroup_pids(scope->dir_fd, &set);
         if (r < 0)
                 return r;
-        for (size_t i = 0; i < set.n_ids; i++)
-                if (is_protected(scope, set.ids[i].pid))
-                        return 0;
+        if (scope_has_protected(scope, &set))
+                return 0;
         r = cgroup_kill(scope->dir_fd);
         if (r < 0)
                 return r == -EOPNOTSUPP ? 0 : r;
@@ -335,7 +364,7 @@ int tree_freeze(TreeRoot *root, const Tree *tree, bool frozen, Error *reterr_err
         CLEANUP(tally_deinit) Tally tally = {};
         int r;
 
-        if (scope.dir_fd >= 0) {
+        if (scope_is_ours(&scope)) {
                 r = cgroup_freeze(scope.dir_fd, frozen);
         } else {
                 r = tally_rounds(&tally, &scope, frozen ? SIGSTOP : SIGCONT);

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* Runs for the tests of trees: this process is keeper and engine in one, and starts scripts in a tree. */
+
+#include <check.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/macro.h"
+#include "daemon/engine/tree.h"
+
+#define TREE_RUN_DEADLINE_USEC (20 * USEC_PER_SEC)
+#define TREE_RUN_INSTANCE "5eed0123456789abcdef0123456789ab"
+
+typedef struct TreeRun {
+        TreeRoot *root; /* borrowed */
+        Tree tree;
+        int out_fd; /* owned; non-blocking read end of the run's stdout */
+} TreeRun;
+
+/* Waits, reaping what ends meanwhile, until the expression is true. */
+#define TREE_RUN_WAIT(expression)                                                                            \
+        for (uint64_t wait_deadline = clock_monotonic_usec() + TREE_RUN_DEADLINE_USEC; !(expression);) {     \
+                ck_assert_msg(clock_monotonic_usec() < wait_deadline, "in vain: %s", #expression);           \
+                tree_run_reap();                                                                             \
+                (void)poll(NULL, 0, 1);                                                                      \
+        }
+
+static inline void tree_run_reap(void) {
+        while (waitpid(-1, NULL, WNOHANG) > 0)
+                ;
+}
+
+static inline void tree_run_keeper(void) {
+        ck_assert_int_eq(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
+}
+
+static inline __attribute__((noreturn)) void tree_run_child(const Tree *tree, int dir_fd, int out_fd,
+                                                            void (*fn)(void), const char *script) {
+        char *argv[] = { (char *)"sh", (char *)"-c", (char *)script, NULL };
+        char *env[] = { (char *)"PATH=/usr/bin:/bin", (char *)tree->mark, NULL };
+        int fd = dir_fd >= 0 ? openat(dir_fd, "cgroup.procs", O_WRONLY | O_CLOEXEC) : -1;
+
+        if (dir_fd >= 0 && (fd < 0 || write(fd, "0", 1) != 1))
+                _exit(120);
+        if (setsid() < 0 || dup2(out_fd, STDOUT_FILENO) < 0)
+                _exit(121);
+        if (fn)
+                fn();
+        else
+                (void)execve("/bin/sh", argv, env);
+        _exit(122);
+}
+
+/* Starts a shell script, or a function of this program, as the main process of a run. */
+static inline void tree_run_start(TreeRun *ret_run, TreeRoot *root, uint64_t process, const char *script,
+                                  void (*fn)(void)) {
+        int fds[2], dir_fd;
+        pid_t pid;
+
+        ret_run->root = root;
+        tree_init(root, &ret_run->tree, process, 1, 0);
+        ck_assert_int_eq(tree_prepare(root, &ret_run->tree, &dir_fd, NULL), 0);
+        ck_assert_int_eq(dir_fd >= 0, tree_root_has_cgroups(root));
+        ck_assert_int_eq(pipe2(fds, O_CLOEXEC), 0);
+        pid = fork();
+        ck_assert_int_ge(pid, 0);
+        if (pid == 0)
+                tree_run_child(&ret_run->tree, dir_fd, fds[1], fn, script);
+        (void)close(fds[1]);
+        if (dir_fd >= 0)
+                (void)close(dir_fd);
+        ret_run->out_fd = fds[0];
+        ck_assert_int_eq(fcntl(fds[0], F_SETFL, O_NONBLOCK), 0);
+        tree_init(root, &ret_run->tree, process, 1, pid);
+}
+
+/* Reads one line of what the run writes; returns the number in it (a script says "echo $$"). */
+static inline long tree_run_line(TreeRun *run) {
+        struct pollfd poll_fd = { .fd = run->out_fd, .events = POLLIN };
+        char line[64];
+        size_t n = 0;
+
+        while (n < sizeof(line) - 1) {
+                ck_assert_int_eq(poll(&poll_fd, 1, (int)(TREE_RUN_DEADLINE_USEC / USEC_PER_MSEC)), 1);
+                ck_assert_int_eq(read(run->out_fd, line + n, 1), 1);
+                if (line[n++] == '\n')
+                        break;
+        }
+        line[n] = '\0';
+        return strtol(line, NULL, 10);
+}
+
+/* Kills what is left, waits for its end and tidies up. */
+static inline void tree_run_end(TreeRun *run) {
+        size_t n;
+
+        ck_assert_int_eq(tree_signal(run->root, &run->tree, SIGKILL, &n, NULL), 0);
+        TREE_RUN_WAIT(tree_empty(run->root, &run->tree) == 1);
+        tree_release(run->root, &run->tree);
+        (void)close(run->out_fd);
+}
