@@ -20,14 +20,16 @@ def netstrings(items):
 
 class Bytes(PmuxTest):
     def python(self, client, text, *args, env=ENV, **params):
-        run, subscription = client.run([need("python3"), "-c", text, *args], env=env, subscribe=True, **params)
+        run, subscription = client.run([need("python3"), "-c", text, *args], env=env, subscribe=True,
+                                       **params)
         records = subscription.collect()
         self.assert_code(self.ended(client, run["id"]), 0)
         return split(records)[0], run
 
     def test_arguments(self):
         client = self.client()
-        args = [b"", ALL_BUT_NUL, b"\xff\xfe", "é – 😀".encode(), b"", b"\n", b" ", b"--", b"-n", b'"quoted" \\', b"\x80", b""]
+        args = [b"", ALL_BUT_NUL, b"\xff\xfe", "é – 😀".encode(), b"", b"\n", b" ", b"--", b"-n",
+                b'"quoted" \\', b"\x80", b""]
         out, run = self.python(client, SHOW_ARGS, *args)
         self.assertEqual(out, netstrings(args))
         shown = client.show(run["id"])["argv"]
@@ -35,7 +37,8 @@ class Bytes(PmuxTest):
 
     def test_environment_is_what_was_asked_for(self):
         client = self.client()
-        env = [b"A=", b"B=" + ALL_BUT_NUL, b"\xff\xfe=x", "Ü=😀".encode(), b"LC_ALL=C.UTF-8", b"PATH=/usr/bin:/bin"]
+        env = [b"A=", b"B=" + ALL_BUT_NUL, b"\xff\xfe=x", "Ü=😀".encode(), b"LC_ALL=C.UTF-8",
+               b"PATH=/usr/bin:/bin"]
         run, subscription = client.run(["/usr/bin/env", "-0"], env=env, subscribe=True)
         out = split(subscription.collect())[0]
         got = out.split(b"\0")[:-1]
@@ -62,7 +65,8 @@ class Bytes(PmuxTest):
         self.assertEqual(out.decode().splitlines()[0], "[0, 1, 2]")
         # Python itself ignores SIGPIPE (13) and SIGXFSZ (25); a shell tells about those.
         self.assertEqual(out.decode().splitlines()[1], "0 0 0022")
-        run, subscription = self.sh(client, "grep -E 'SigIgn|SigBlk|Umask' /proc/self/status", umask=0o27, subscribe=True)
+        run, subscription = self.sh(client, "grep -E 'SigIgn|SigBlk|Umask' /proc/self/status", umask=0o27,
+                                    subscribe=True)
         values = [line.split()[1] for line in split(subscription.collect())[0].decode().splitlines()]
         self.assertEqual([int(values[0], 8), int(values[1], 16), int(values[2], 16)], [0o27, 0, 0])
 
@@ -117,12 +121,15 @@ class Bytes(PmuxTest):
         with open(os.path.join(directory, b"err\x80"), "rb") as file:
             self.assertEqual(file.read(), directory + b"\n")
         self.assertEqual(decode_bytes(client.show(run["id"])["cwd"]), directory)
-        for params in ({"cwd": "relative"}, {"stdin": {"file": "relative"}}, {"stdout": {"file": "relative"}}):
+        for params in ({"cwd": "relative"}, {"stdin": {"file": "relative"}},
+                       {"stdout": {"file": "relative"}}):
             self.assert_error("invalid-argument", client.run, ["/bin/true"], **params)
-        self.assertEqual(self.assert_error("spawn-failed", client.run, ["/bin/true"], cwd="/nowhere").step, "chdir")
+        self.assertEqual(self.assert_error("spawn-failed", client.run, ["/bin/true"], cwd="/nowhere").step,
+                         "chdir")
         error = self.assert_error("spawn-failed", client.run, ["/bin/true"], stdin={"file": "/nowhere"})
         self.assertEqual((error.step, error.errno_name), ("stdin", "ENOENT"))
-        self.assertEqual(self.assert_error("spawn-failed", client.run, ["nowhere-to-be-found"]).errno_name, "ENOENT")
+        self.assertEqual(self.assert_error("spawn-failed", client.run, ["nowhere-to-be-found"]).errno_name,
+                         "ENOENT")
         self.assertEqual(self.assert_error("spawn-failed", client.run, ["/etc/passwd"]).errno_name, "EACCES")
 
     def test_output_files_are_appended_to(self):
@@ -146,7 +153,8 @@ class Bytes(PmuxTest):
 
     def test_cli_carries_any_byte(self):
         script = "import os, sys\nos.write(1, os.fsencode(sys.argv[1])); os.write(1, sys.stdin.buffer.read())"
-        done = self.daemon.cli("run", "--", need("python3"), "-c", script, ALL_BUT_NUL, input=ALL * 100, check=0)
+        done = self.daemon.cli("run", "--", need("python3"), "-c", script, ALL_BUT_NUL, input=ALL * 100,
+                               check=0)
         self.assertEqual(done.stdout, ALL_BUT_NUL + ALL * 100)
         client = self.client()
         run = client.run(["/bin/cat"], name=b"n\xff")
@@ -165,9 +173,11 @@ class Bytes(PmuxTest):
         self.assertEqual(decode_bytes(objects[0]["name"]), name)
         number = str(objects[0]["id"])
         self.json_lines(cli("--json", "write", target, b"\xfc", check=0).stdout)
-        for verb in (["ps", "-a"], ["status", target], ["show", target], ["list", "-a"], ["stats"], ["stats", target],
+        for verb in (["ps", "-a"], ["status", target], ["show", target], ["list", "-a"], ["stats"],
+                     ["stats", target],
                      ["version"], ["daemon", "status"], ["events", "--since", "0"], ["doctor"],
-                     ["pause", target], ["resume", target], ["read", "--bytes", "3", "--timeout", "5s", target]):
+                     ["pause", target], ["resume", target], ["read", "--bytes", "3", "--timeout", "5s",
+                                                             target]):
             with self.subTest(verb=verb):
                 done = cli("--json", *verb, timeout=20)
                 self.assertIn(done.returncode, (0,), (verb, done.stderr))
@@ -179,7 +189,8 @@ class Bytes(PmuxTest):
         self.assertTrue(logs)
         text = json.dumps(logs)
         self.assertIn("base64", text)
-        for verb in (["start", target], ["stop", target], ["restart", target], ["signal", "-s", "TERM", target],
+        for verb in (["start", target], ["stop", target], ["restart", target], ["signal", "-s", "TERM",
+                target],
                      ["stop", "--now", number], ["logs", target], ["rm", target]):
             with self.subTest(verb=verb):
                 done = cli("--json", *verb, timeout=30)

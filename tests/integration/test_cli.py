@@ -17,7 +17,8 @@ class CommandLine(PmuxTest):
 
     def test_exit_statuses_of_run(self):
         for args, status in ((["/bin/sh", "-c", "exit 0"], 0), (["/bin/sh", "-c", "exit 42"], 42),
-                             (["/bin/sh", "-c", "kill -TERM $$"], 143), (["/bin/sh", "-c", "kill -KILL $$"], 137),
+                             (["/bin/sh", "-c", "kill -TERM $$"], 143), (["/bin/sh", "-c", "kill -KILL $$"],
+                                     137),
                              (["/nowhere"], 127), (["no-such-program"], 127), (["/etc/passwd"], 126),
                              (["/bin/sh", "-c", "exit 125"], 125)):
             done = self.cli("run", "--", *args)
@@ -49,7 +50,8 @@ class CommandLine(PmuxTest):
 
     def test_run_survives_engine_kills(self):
         total = scale(8, 32, 256) << 20
-        process = self.daemon.cli_start("run", "--", program("sequence"), "-o", str(total), "-s", "6", "-x", "5",
+        process = self.daemon.cli_start("run", "--", program("sequence"), "-o", str(total), "-s", "6", "-x",
+                                        "5",
                                         stderr=subprocess.DEVNULL)
         self.addCleanup(process.stdout.close)
         sequence = Sequence(6)
@@ -95,11 +97,14 @@ class CommandLine(PmuxTest):
         self.assertTrue(failed.stderr)
 
     def test_environment_and_directory(self):
-        done = self.cli("run", "-w", "/usr", "-e", "A=1", "-e", "B=x y", "--", "/bin/sh", "-c", 'pwd; echo "$A $B $C"',
+        done = self.cli("run", "-w", "/usr", "-e", "A=1", "-e", "B=x y", "--", "/bin/sh", "-c",
+                        'pwd; echo "$A $B $C"',
                         env={"C": "inherited"}, check=0)
         self.assertEqual(done.stdout, b"/usr\n1 x y inherited\n")
-        done = self.cli("run", "--clean-env", "-e", "A=1", "--", "/usr/bin/env", env={"C": "not this"}, check=0)
-        self.assertEqual([line for line in done.stdout.splitlines() if not line.startswith(b"PMUX_")], [b"A=1"])
+        done = self.cli("run", "--clean-env", "-e", "A=1", "--", "/usr/bin/env", env={"C": "not this"},
+                        check=0)
+        self.assertEqual([line for line in done.stdout.splitlines() if not line.startswith(b"PMUX_")],
+                         [b"A=1"])
         done = self.cli("run", "--", "/bin/pwd", cwd=self.tmp, check=0)
         self.assertEqual(done.stdout.decode(), os.path.realpath(self.tmp) + "\n")
 
@@ -107,14 +112,16 @@ class CommandLine(PmuxTest):
         out, err = os.path.join(self.tmp, "out"), os.path.join(self.tmp, "err")
         with open(os.path.join(self.tmp, "in"), "w") as file:
             file.write("from a file\n")
-        done = self.cli("run", "--stdin", os.path.join(self.tmp, "in"), "--stdout", out, "--stderr", err, "--", "/bin/sh", "-c",
+        done = self.cli("run", "--stdin", os.path.join(self.tmp, "in"), "--stdout", out, "--stderr", err,
+                        "--", "/bin/sh", "-c",
                         "cat; echo e >&2", check=0)
         self.assertEqual(done.stdout + done.stderr, b"")
         with open(out) as file:
             self.assertEqual(file.read(), "from a file\n")
         with open(err) as file:
             self.assertEqual(file.read(), "e\n")
-        done = self.cli("run", "--stdin", "null", "--stdout", "null", "--", "/bin/sh", "-c", "cat; echo e >&2", check=0)
+        done = self.cli("run", "--stdin", "null", "--stdout", "null", "--", "/bin/sh", "-c",
+                        "cat; echo e >&2", check=0)
         self.assertEqual((done.stdout, done.stderr), (b"", b"e\n"))
 
     def test_logs(self):
@@ -123,12 +130,14 @@ class CommandLine(PmuxTest):
         self.ended(client, run["id"], for_="empty")
         whole = self.cli("logs", "l", check=0)
         self.assertEqual((whole.stdout, whole.stderr), (b"line1\nline2\nline3\nline4\nline5\nend", b"err\n"))
-        self.assertEqual(self.cli("logs", "--stdout", "l", check=0).stdout, b"line1\nline2\nline3\nline4\nline5\nend")
+        self.assertEqual(self.cli("logs", "--stdout", "l", check=0).stdout,
+                         b"line1\nline2\nline3\nline4\nline5\nend")
         only = self.cli("logs", "--stderr", "l", check=0)
         self.assertEqual(only.stdout + only.stderr, b"err\n")
         self.assertEqual(self.cli("logs", "--stdout", "-n", "2", "l", check=0).stdout, b"line5\nend")
         self.assertEqual(self.cli("logs", "--head", "9", "l", check=0).stdout, b"line1\nlin")
-        self.assertEqual(self.cli("logs", "--stdout", "--from", "6", "--head", "5", "l", check=0).stdout, b"line2")
+        self.assertEqual(self.cli("logs", "--stdout", "--from", "6", "--head", "5", "l", check=0).stdout,
+                         b"line2")
         self.assertEqual(self.cli("logs", "--since", "1h", "--stdout", "l", check=0).stdout, whole.stdout)
         time.sleep(1.2)
         self.assertEqual(self.cli("logs", "--since", "1s", "l", check=0).stdout, b"")
@@ -218,7 +227,8 @@ class CommandLine(PmuxTest):
         self.assertEqual({p["state"] for p in client.list()}, {"exited"})
 
     def test_usage_errors(self):
-        for args in (["nonsense"], ["run"], ["run", "--nonsense", "--", "true"], ["stop", "-T", "soon", "x"], ["logs"], []):
+        for args in (["nonsense"], ["run"], ["run", "--nonsense", "--", "true"], ["stop", "-T", "soon", "x"],
+                     ["logs"], []):
             done = self.cli(*args)
             self.assertEqual(done.returncode, 2 if args[:1] != ["run"] else done.returncode, (args, done))
             self.assertNotEqual(done.returncode, 0)
@@ -230,7 +240,8 @@ class CommandLine(PmuxTest):
             self.assertTrue(done.stdout)
 
     def test_no_daemon(self):
-        done = subprocess.run([self.daemon.pmux, "--socket", os.path.join(self.tmp, "none"), "--no-autostart", "ps"],
+        done = subprocess.run([self.daemon.pmux, "--socket", os.path.join(self.tmp, "none"), "--no-autostart",
+                               "ps"],
                               capture_output=True, stdin=subprocess.DEVNULL, timeout=20)
         self.assertEqual(done.returncode, 125, done)
         self.assertEqual(done.stdout, b"")
@@ -266,7 +277,8 @@ class CommandLine(PmuxTest):
         client = self.client()
         for args, lives in ((["--lease", "client"], False), (["--lease", "none"], True)):
             name = "lives" if lives else "dies"
-            process = self.daemon.cli_start("run", "-n", name, *args, "--", "/bin/sh", "-c", "echo here; exec sleep 1000")
+            process = self.daemon.cli_start("run", "-n", name, *args, "--", "/bin/sh", "-c",
+                                            "echo here; exec sleep 1000")
             self.assertEqual(process.stdout.readline(), b"here\n")
             process.kill()
             process.communicate(timeout=10)
@@ -287,7 +299,8 @@ class Autostart(PmuxTest):
         env = {k: v for k, v in os.environ.items() if not k.startswith(("PMUX", "XDG_"))}
         for name in ("runtime", "state", "home"):
             os.makedirs(os.path.join(self.tmp, name), mode=0o700, exist_ok=True)
-        env.update(XDG_RUNTIME_DIR=os.path.join(self.tmp, "runtime"), XDG_STATE_HOME=os.path.join(self.tmp, "state"),
+        env.update(XDG_RUNTIME_DIR=os.path.join(self.tmp, "runtime"), XDG_STATE_HOME=os.path.join(self.tmp,
+                "state"),
                    HOME=os.path.join(self.tmp, "home"))
         return env
 
@@ -319,14 +332,16 @@ class Autostart(PmuxTest):
         for number in (0, 1, 2):
             self.assertNotIn("pipe:", os.readlink("/proc/%d/fd/%d" % (status["keeper_pid"], number)))
         self.assertEqual(self.stop().returncode, 0)
-        wait_until(lambda: not alive(status["keeper_pid"]) and not alive(status["engine_pid"]), what="the daemon's end")
+        wait_until(lambda: not alive(status["keeper_pid"]) and not alive(status["engine_pid"]),
+                   what="the daemon's end")
         self.assertFalse(os.path.exists(socket))
 
     def test_many_first_calls_at_once(self):
         self.addCleanup(self.stop)
         from pmux_test import BUILD
         processes = [subprocess.Popen([os.path.join(BUILD, "bin", "pmux"), "run", "--", "/bin/echo", str(i)],
-                                      env=self.environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                      env=self.environment(), stdin=subprocess.DEVNULL,
+                                      stdout=subprocess.PIPE,
                                       stderr=subprocess.PIPE) for i in range(8)]
         for number, process in enumerate(processes):
             out, err = process.communicate(timeout=30)
@@ -337,7 +352,8 @@ class Autostart(PmuxTest):
 
     def test_stop_without_a_daemon(self):
         self.assertNotEqual(self.stop().returncode, 0)
-        self.assertFalse(os.path.exists(os.path.join(self.tmp, "runtime", "pmux", "socket")), "it started one to stop it")
+        self.assertFalse(os.path.exists(os.path.join(self.tmp, "runtime", "pmux", "socket")),
+                         "it started one to stop it")
 
     def test_two_directories_two_daemons(self):
         self.addCleanup(self.stop)

@@ -52,7 +52,8 @@ class ClientItself(PmuxTest):
             for _ in range(20):
                 result, subscription = client.run(["x"], subscribe=True)
                 ids.append(result["id"])
-                self.assertEqual(b"".join(r.data for r in subscription.collect() if r.kind == K_DATA), fake.output)
+                self.assertEqual(b"".join(r.data for r in subscription.collect() if r.kind == K_DATA),
+                                 fake.output)
         self.assertEqual(ids, list(range(1, 21)))
 
     def test_each_breach_is_seen(self):
@@ -76,7 +77,8 @@ class ClientItself(PmuxTest):
         block = bytearray(sequence.block(0) + sequence.block(1))
         sequence.feed(block)
         block[5000] ^= 1
-        for wrong in (bytes(block), Sequence(1).block(1), sequence.block(0) * 2, sequence.block(0)[1:] + bytes(4097)):
+        for wrong in (bytes(block), Sequence(1).block(1), sequence.block(0) * 2,
+                      sequence.block(0)[1:] + bytes(4097)):
             with self.assertRaises(AssertionError):
                 Sequence(1).feed(wrong)
         short = Sequence(1)

@@ -43,7 +43,8 @@ class Clock(PmuxTest):
 
     def test_log_times_never_go_backwards(self):
         client = self.client(reconnect=True)
-        run, subscription = self.sh(client, "while :; do echo x; echo y >&2; sleep 0.002; done", subscribe=True)
+        run, subscription = self.sh(client, "while :; do echo x; echo y >&2; sleep 0.002; done",
+                                    subscribe=True)
         steps = [HOUR, -HOUR, 10, 0, -24 * HOUR, 5, 2 * HOUR, -1] * scale(1, 2, 20)
         for number, seconds in enumerate(steps):
             self.step_to(seconds)

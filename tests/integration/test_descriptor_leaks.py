@@ -50,7 +50,8 @@ class DescriptorLeaks(PmuxTest):
         self.assert_same(pids, before, client)
         if not SANITIZED:
             for name, pid in pids.items():
-                self.assertLess(rss_bytes(pid) - memory[name], 2 << 20, "%s holds memory of connections" % name)
+                self.assertLess(rss_bytes(pid) - memory[name], 2 << 20,
+                                "%s holds memory of connections" % name)
         self.assertEqual(client.show(run["id"])["subscribers"][1:], [])
 
     test_connections.seconds = 10
@@ -60,7 +61,8 @@ class DescriptorLeaks(PmuxTest):
 
         def once(number):
             text = ("exit 3", "echo out; echo err >&2", "cat")[number % 3]
-            run, subscription = self.sh(client, text, data=b"input", eof=True, subscribe={"until": "closed"}, rm=True)
+            run, subscription = self.sh(client, text, data=b"input", eof=True, subscribe={"until": "closed"},
+                                        rm=True)
             subscription.collect()
             client.forget_stream(subscription)
         for number in range(30):

@@ -26,7 +26,8 @@ class DiskFull(PmuxTest):
         self.ballast = os.path.join(self.disk, "ballast")
 
     def mount(self, mebibytes):
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=%dm,mode=0755" % mebibytes, "pmux-test", self.disk],
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=%dm,mode=0755" % mebibytes, "pmux-test",
+                        self.disk],
                        check=True)
 
     def fill(self):
@@ -47,7 +48,8 @@ class DiskFull(PmuxTest):
             if record.kind == K_DATA:
                 for at in range(0, len(record.data), 512):
                     piece = record.data[at:at + 512]
-                    self.assertEqual(piece, block(record.offset + at, len(piece)), "at %d" % (record.offset + at))
+                    self.assertEqual(piece, block(record.offset + at, len(piece)),
+                                     "at %d" % (record.offset + at))
                 n += len(record.data)
             elif record.kind == K_GAP:
                 n += record.arg
@@ -70,7 +72,8 @@ class DiskFull(PmuxTest):
         events = client.events()
         other = self.sh(client, "echo before; read line; exit 3")
         total = 16 * MIB
-        run = client.run([program("sequence"), "-o", str(total), "-s", "8", "-x", "4"], retention_bytes=64 * MIB)
+        run = client.run([program("sequence"), "-o", str(total), "-s", "8", "-x", "4"],
+                         retention_bytes=64 * MIB)
         self.assert_code(self.ended(client, run["id"]), 4)
         shown = client.show(run["id"])
         self.assertEqual(shown["log"]["end"], total)
@@ -87,16 +90,19 @@ class DiskFull(PmuxTest):
         client.remove(run["id"])
         wait_until(lambda: os.statvfs(self.disk).f_bavail * 4096 > 2 * MIB, what="the space to be free again")
         run, subscription = self.sh(client, "echo works again", subscribe=True)
-        self.assertEqual(b"".join(r.data for r in subscription.collect() if r.kind == K_DATA), b"works again\n")
+        self.assertEqual(b"".join(r.data for r in subscription.collect() if r.kind == K_DATA),
+                         b"works again\n")
 
     def test_wait_until_there_is_space(self):
         client = self.client()
         total = 2 * MIB
-        run = self.sh(client, 'read line; exec "$1" -o "$2" -s 8', program("sequence"), str(total), full_disk="wait",
+        run = self.sh(client, 'read line; exec "$1" -o "$2" -s 8', program("sequence"), str(total),
+                      full_disk="wait",
                       retention_bytes=64 * MIB)
         self.fill()
         client.write(run["id"], b"go\n")
-        wait_until(lambda: client.show(run["id"])["log"]["state"] == "waiting", what="the child to wait for the disk")
+        wait_until(lambda: client.show(run["id"])["log"]["state"] == "waiting",
+                   what="the child to wait for the disk")
         self.assertEqual(client.show(run["id"])["state"], "running")
         os.unlink(self.ballast)
         self.assert_code(self.ended(client, run["id"]), 0)
@@ -108,7 +114,8 @@ class DiskFull(PmuxTest):
     def test_engine_kill_while_discarding(self):
         client = self.client(reconnect=True)
         total = 64 * MIB
-        run = client.run([program("sequence"), "-o", str(total), "-s", "8", "-c", "4096"], retention_bytes=256 * MIB)
+        run = client.run([program("sequence"), "-o", str(total), "-s", "8", "-c", "4096"],
+                         retention_bytes=256 * MIB)
         for _ in range(3):
             self.daemon.kill_engine()
         self.assert_code(self.ended(client, run["id"], timeout=60), 0)
@@ -140,7 +147,8 @@ class DiskFull(PmuxTest):
     def test_oldest_segments_go_first(self):
         """A full disk takes the process's own oldest output before it takes the new."""
         client = self.client()
-        run, subscription = client.run([program("sequence"), "-o", str(12 * MIB), "-s", "8"], retention_bytes=64 * MIB,
+        run, subscription = client.run([program("sequence"), "-o", str(12 * MIB), "-s", "8"],
+                                       retention_bytes=64 * MIB,
                                        subscribe=True)
         subscription.collect()
         self.ended(client, run["id"])

@@ -95,10 +95,12 @@ class EngineKill(PmuxTest):
         print("seed %d" % seed)
         totals = os.path.join(self.tmp, "totals")
         client = self.client(reconnect=True)
-        busy = client.run([program("sequence"), "-o", "inf", "-e", "inf", "-s", "11", "-c", "30000", "-p", totals],
+        busy = client.run([program("sequence"), "-o", "inf", "-e", "inf", "-s", "11", "-c", "30000", "-p",
+                           totals],
                           retention_bytes=256 << 20)
         echo = client.run(["/bin/cat"], retention_bytes=256 << 20)
-        followers = [Follower(self.client(reconnect=True), busy["id"], {STDOUT: 11, STDERR: 12}, lossless=True)
+        followers = [Follower(self.client(reconnect=True), busy["id"], {STDOUT: 11, STDERR: 12},
+                              lossless=True)
                      for _ in range(2)]
         echoed = Follower(self.client(reconnect=True), echo["id"], {STDOUT: 21, STDERR: 22}, lossless=True)
         writer = Writer(self.client(reconnect=True), echo["id"], 21)
@@ -178,7 +180,8 @@ class EngineKill(PmuxTest):
             last_data = max(i for i, r in enumerate(records) if r.kind == K_DATA)
             the_exit = [i for i, r in enumerate(records) if r.kind == K_EXIT]
             self.assertEqual(len(the_exit), 1)
-            self.assertGreater(the_exit[0], last_data, "output stands behind the exit record (round %d)" % number)
+            self.assertGreater(the_exit[0], last_data,
+                               "output stands behind the exit record (round %d)" % number)
             self.assert_code(self.ended(client, run["id"]), 9)
 
     def test_runs_are_started_once(self):
@@ -243,7 +246,8 @@ class EngineKill(PmuxTest):
     def test_stop_goes_on_over_a_kill(self):
         """A stop that has begun is carried to its end by the next engine."""
         client = self.client(reconnect=True)
-        run = self.sh(client, 'trap "" TERM; echo ready; while :; do sleep 1; done', kill_after_usec=1_500_000)
+        run = self.sh(client, 'trap "" TERM; echo ready; while :; do sleep 1; done',
+                      kill_after_usec=1_500_000)
         client.subscribe(run["id"]).read_until_bytes(b"ready\n")
         begin = time.monotonic()
         pending = client.submit("stop", {"targets": [run["id"]]})

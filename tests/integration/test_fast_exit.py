@@ -13,7 +13,8 @@ class FastExit(PmuxTest):
 
     def setUp(self):
         super().setUp()
-        self.load = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count())]
+        self.load = [subprocess.Popen([sys.executable, "-c",
+                                       "while True: pass"]) for _ in range(os.cpu_count())]
 
     def tearDown(self):
         for process in self.load:
@@ -23,7 +24,8 @@ class FastExit(PmuxTest):
 
     def check(self, n, *args, out=0, err=0):
         for number in range(n):
-            done = self.daemon.cli("run", "--rm", "--", program("sequence"), "-o", str(out), "-e", str(err), "-x", "3",
+            done = self.daemon.cli("run", "--rm", "--", program("sequence"), "-o", str(out), "-e", str(err),
+                                   "-x", "3",
                                    "-s", "9", *args)
             for name, data, size, seed in (("stdout", done.stdout, out, 9), ("stderr", done.stderr, err, 10)):
                 sequence = Sequence(seed)

@@ -97,11 +97,13 @@ BAD_REQUESTS = [
     (b"[" * 100_000, -32700), (b'{"a":' * 50_000, -32700),
     (b"[]", None), (b"1", None), (b"null", None), (b'"x"', None), (b"{}", None),
     (b'{"jsonrpc":"2.0","id":1}', None), (b'{"jsonrpc":"1.0","id":1,"method":"version"}', None),
-    (b'{"jsonrpc":"2.0","id":1,"method":5}', None), (b'{"jsonrpc":"2.0","id":1,"method":"version","params":[1]}', None),
+    (b'{"jsonrpc":"2.0","id":1,"method":5}', None),
+    (b'{"jsonrpc":"2.0","id":1,"method":"version","params":[1]}', None),
     (b'{"jsonrpc":"2.0","id":1,"method":"version","params":5}', None),
     (b'{"jsonrpc":"2.0","id":{},"method":"version"}', None),
     (b'{"jsonrpc":"2.0","id":1.5,"method":"version"}', None),
-    (b'{"jsonrpc":"2.0","id":1,"method":""}', -32601), (b'{"jsonrpc":"2.0","id":1,"method":"nonsense"}', -32601),
+    (b'{"jsonrpc":"2.0","id":1,"method":""}', -32601), (b'{"jsonrpc":"2.0","id":1,"method":"nonsense"}',
+                                                        -32601),
     (b'{"jsonrpc":"2.0","id":1,"method":"list","params":{"nonsense":1}}', -32602),
     (b'{"jsonrpc":"2.0","id":1,"method":"show","params":{}}', -32602),
     (b'{"jsonrpc":"2.0","id":1,"method":"show","params":{"target":[]}}', -32602),
@@ -134,7 +136,8 @@ class Fuzz(PmuxTest):
     def setUp(self):
         super().setUp()
         self.good = self.client()
-        self.keep = self.sh(self.good, "while read line; do echo \"$line\"; done", name="keep", stderr="stdout")
+        self.keep = self.sh(self.good, "while read line; do echo \"$line\"; done", name="keep",
+                            stderr="stdout")
         self.subscription = self.good.subscribe("keep", lossless=True)
         self.engine = self.good.engine_pid
         self.n = 0
@@ -145,7 +148,8 @@ class Fuzz(PmuxTest):
         self.good.write("keep", b"token %d\n" % self.n)
         self.subscription.read_until_bytes(b"token %d\n" % self.n)
         status = self.good.status()
-        self.assertEqual((status["engine_pid"], status["engine_restarts"]), (self.engine, 0), "the engine was replaced")
+        self.assertEqual((status["engine_pid"], status["engine_restarts"]), (self.engine, 0),
+                         "the engine was replaced")
 
     def test_bad_frames(self):
         for name, data in BAD_FRAMES.items():
@@ -199,7 +203,8 @@ class Fuzz(PmuxTest):
 
     def test_a_frame_that_never_ends_holds_nobody(self):
         raws = []
-        for data in (b"", H[:5], H, H + request("version")[:-3], H + struct.pack("<IBBHI", 8 << 20, CONTROL, 0, 0, 0)):
+        for data in (b"", H[:5], H, H + request("version")[:-3], H + struct.pack("<IBBHI", 8 << 20, CONTROL,
+                0, 0, 0)):
             raw = Raw(self.daemon.socket)
             raw.send(data)
             raws.append(raw)
@@ -211,7 +216,8 @@ class Fuzz(PmuxTest):
     def test_input_and_credit_for_streams_that_are_not_there(self):
         """Frames that were under way when a stream ended are dropped."""
         raw = Raw(self.daemon.socket)
-        raw.send(H + frame(INPUT, bytes(8) + b"x", 9) + frame(CREDIT, U64.pack(1 << 40), 9) + request("version"))
+        raw.send(H + frame(INPUT, bytes(8) + b"x", 9) + frame(CREDIT, U64.pack(1 << 40),
+                                                              9) + request("version"))
         raw.end_input()
         answers = [f for f in raw.frames() if f[0] == CONTROL]
         raw.close()
@@ -224,12 +230,15 @@ class Fuzz(PmuxTest):
         frames = [H, request("version", number=number), request("list", number="a"),
                   request("subscribe", {"target": "keep", "stream": 1, "credit": 1000, "follow": False}, 3),
                   frame(CREDIT, U64.pack(100000), 1),
-                  request("run", {"argv": ["/bin/cat"], "env": ENV, "rm": True, "data": "hello", "eof": False, "lease": "client",
-                                  "key": "fuzz%d" % number, "subscribe": {"stream": 2}, "kill_after_usec": 100000}, 4),
+                  request("run", {"argv": ["/bin/cat"], "env": ENV, "rm": True, "data": "hello", "eof": False,
+                                  "lease": "client",
+                                  "key": "fuzz%d" % number, "subscribe": {"stream": 2},
+                                  "kill_after_usec": 100000}, 4),
                   request("open-stdin", {"target": "keep", "stream": 5, "writer": "w%d" % number}, 5),
                   frame(INPUT, U64.pack(0) + b"fuzz\n", 5), frame(INPUT, U64.pack(5), 5),
                   request("wait", {"targets": ["keep"], "timeout_usec": 1000}, 6),
-                  request("show", {"target": "keep"}, 7), request("events", {"stream": 8, "follow": False, "since": 0}, 8),
+                  request("show", {"target": "keep"}, 7),
+                  request("events", {"stream": 8, "follow": False, "since": 0}, 8),
                   request("close-stream", {"stream": 5}, 9), request("unsubscribe", {"stream": 1}, 10),
                   request("cancel", {"request": 6}, 11), request("daemon-status", number=12)]
         return frames
@@ -257,7 +266,8 @@ class Fuzz(PmuxTest):
                 frames.insert(at, bytes(victim))
                 continue
             elif kind == 6 and len(victim) >= 12:
-                victim[0:4] = struct.pack("<I", chance.choice([0, 1, 7, 8, 9, 11, 12, 1 << 20, (1 << 20) + 9, 1 << 23, 1 << 31,
+                victim[0:4] = struct.pack("<I", chance.choice([0, 1, 7, 8, 9, 11, 12, 1 << 20, (1 << 20) + 9,
+                                                               1 << 23, 1 << 31,
                                                                0xffffffff]))
             elif kind == 7:
                 # A value of the JSON replaced, the frame's size right
@@ -268,7 +278,8 @@ class Fuzz(PmuxTest):
                     name = chance.choice(list(params))
                 except (ValueError, KeyError, TypeError, IndexError):
                     continue
-                params[name] = chance.choice([None, True, -1, 0, 1 << 62, 1 << 63, 1.5, "", "x" * 3000, [], [[]], {}, {"base64": "/w=="},
+                params[name] = chance.choice([None, True, -1, 0, 1 << 62, 1 << 63, 1.5, "", "x" * 3000, [],
+                                              [[]], {}, {"base64": "/w=="},
                                               {"base64": 1}, "keep", ["keep"], 1, "\0", "\ud800", [None]])
                 try:
                     text = json.dumps(message).encode()
@@ -307,13 +318,15 @@ class Fuzz(PmuxTest):
         # Nothing of it may live on but what was asked for: leases of the client end with it.
         deadline = time.monotonic() + 30
         while True:
-            left = [p for p in self.good.list() if p["id"] != self.keep["id"] and p["state"] in ("running", "starting",
+            left = [p for p in self.good.list() if p["id"] != self.keep["id"] and p["state"] in ("running",
+                    "starting",
                                                                                                 "stopping")]
             shown = [self.good.show(p["id"]) for p in left[:5]] if left else []
             left = [s for s in shown if s["lease"] == "client"]
             if not left:
                 break
-            self.assertLess(time.monotonic(), deadline, "processes with a client's lease that live on: %r" % left)
+            self.assertLess(time.monotonic(), deadline,
+                            "processes with a client's lease that live on: %r" % left)
             time.sleep(0.05)
 
     test_mutated_sessions.seconds = 20

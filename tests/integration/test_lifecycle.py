@@ -138,13 +138,15 @@ class Lifecycle(PmuxTest):
         self.assertEqual(len([r for r in records if r.kind == K_EXIT]), 1)
         wait_until(lambda: not client.list(), what="it to be removed")
         reader = self.client()
-        run, subscription = self.sh(client, "echo x; read line", rm=True, subscribe={"credit": 0}, auto_credit=False)
+        run, subscription = self.sh(client, "echo x; read line", rm=True, subscribe={"credit": 0},
+                                    auto_credit=False)
         client.write(run["id"], b"\n")
         try:
             self.ended(client, run["id"])
         except RpcError as error:
             self.assertEqual(error.name, "not-found")
-        self.assertEqual([p["id"] for p in reader.list()], [run["id"]], "it was removed while somebody reads it")
+        self.assertEqual([p["id"] for p in reader.list()], [run["id"]],
+                         "it was removed while somebody reads it")
         subscription.grant(1 << 20)
         self.assertEqual(b"".join(r.data for r in subscription.collect() if r.kind == K_DATA), b"x\n")
         wait_until(lambda: not client.list(), what="it to be removed")
@@ -183,7 +185,8 @@ class Lifecycle(PmuxTest):
         self.assertEqual(after[lives["id"]]["state"], "exited")
         self.assert_signal(after[lives["id"]]["exit"], signal.SIGTERM)
         self.assertEqual(after[lives["id"]]["exit"]["cause"], "shutdown")
-        self.assertEqual([(r.offset, r.time, r.kind, r.source, r.data) for r in client.subscribe("ended").collect()], log)
+        self.assertEqual([(r.offset, r.time, r.kind, r.source,
+                           r.data) for r in client.subscribe("ended").collect()], log)
         self.assertEqual(client.events(since=0, follow=False).rest()[:len(events)], events)
         self.assert_error("exists", client.run, ["/bin/true"], name="ended")
         new = self.sh(client, "exit 0")
@@ -211,9 +214,11 @@ class Lifecycle(PmuxTest):
         self.assert_code(client.show("done")["exit"], 7)
         wait_until(lambda: client.show("lives")["state"] != "running", what="the process to be given up")
         exit_record = client.show("lives")["exit"]
-        self.assertEqual((exit_record["known"], exit_record["code"], exit_record["signal"], exit_record["cause"],
+        self.assertEqual((exit_record["known"], exit_record["code"], exit_record["signal"],
+                          exit_record["cause"],
                           exit_record["rusage"]), (False, None, None, "unknown", None))
-        self.assertEqual(b"".join(r.data for r in client.subscribe("lives").collect() if r.kind == K_DATA), b"before\n")
+        self.assertEqual(b"".join(r.data for r in client.subscribe("lives").collect() if r.kind == K_DATA),
+                         b"before\n")
         word = [r.arg for r in client.subscribe("lives").collect() if r.kind == K_EXIT]
         self.assertEqual(word, [1 << 17])
         wait_until(lambda: not alive(lives["pid"]), what="what the killed daemon left to be ended")

@@ -14,7 +14,8 @@ for i in range(int(sys.argv[1])):
 
 class Order(PmuxTest):
     def turns(self, client, n, pause, **params):
-        return client.run([need("python3"), "-c", TURNS, str(n), str(pause)], env=ENV, subscribe=True, **params)[1]
+        return client.run([need("python3"), "-c", TURNS, str(n), str(pause)], env=ENV, subscribe=True,
+                          **params)[1]
 
     def test_turns_five_milliseconds_apart(self):
         """Two pipes can be told apart by arrival alone: a machine that is busy for 5 ms may join two turns, so one
@@ -40,7 +41,8 @@ class Order(PmuxTest):
 
     def test_joined_by_the_command_line(self):
         n = 2000
-        done = self.daemon.cli("run", "--stderr", "stdout", "--", need("python3"), "-c", TURNS, str(n), "0", check=0)
+        done = self.daemon.cli("run", "--stderr", "stdout", "--", need("python3"), "-c", TURNS, str(n), "0",
+                               check=0)
         self.assertEqual(done.stdout, b"".join(b"%d\n" % i for i in range(n)))
         self.assertEqual(done.stderr, b"")
 

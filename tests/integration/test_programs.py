@@ -12,7 +12,8 @@ class Programs(PmuxTest):
     def start(self, argv, **params):
         client = self.client()
         params.setdefault("stderr", "stdout")
-        run, subscription = client.run([need(argv[0]), *argv[1:]], env=ENV + ["TERM=dumb"], subscribe=True, **params)
+        run, subscription = client.run([need(argv[0]), *argv[1:]], env=ENV + ["TERM=dumb"], subscribe=True,
+                                       **params)
         return client, run, subscription
 
     def say(self, client, run, subscription, text, wanted, timeout=60):

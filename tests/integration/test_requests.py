@@ -21,7 +21,8 @@ class Requests(PmuxTest):
         begin = time.monotonic()
         n = scale(500, 3000, 50000)
         for start in range(0, n, 100):
-            pending = [client.submit("show", {"target": run["id"]}) if i % 10 == 0 else client.submit("version")
+            pending = [client.submit("show",
+                                     {"target": run["id"]}) if i % 10 == 0 else client.submit("version")
                        for i in range(100)]
             for one in pending:
                 one.result()
@@ -48,7 +49,8 @@ class Requests(PmuxTest):
         self.assertEqual([first[k] for k in ("id", "run", "pid")], [second[k] for k in ("id", "run", "pid")])
         self.daemon.kill_engine()
         client = self.client()
-        third, subscription = self.sh(client, 'echo x >>"$1"; exec sleep 1000', trace, key=key, subscribe=True)
+        third, subscription = self.sh(client, 'echo x >>"$1"; exec sleep 1000', trace, key=key,
+                                      subscribe=True)
         self.assertEqual((third["id"], third["existing"]), (first["id"], True))
         self.assertEqual(len(client.list()), 1)
         # What the key brought back can be read from its first byte.
@@ -60,7 +62,8 @@ class Requests(PmuxTest):
     def test_simultaneous_runs_with_one_key(self):
         clients = [self.client() for _ in range(4)]
         key = random_key()
-        pending = [c.submit("run", {"argv": ["/bin/sleep", "1000"], "key": key}) for c in clients for _ in range(4)]
+        pending = [c.submit("run", {"argv": ["/bin/sleep", "1000"],
+                                    "key": key}) for c in clients for _ in range(4)]
         self.assertEqual(len({p.result()["id"] for p in pending}), 1)
         self.assertEqual(len(clients[0].list()), 1)
         clients[0].stop(clients[0].list()[0]["id"], now=True)
@@ -156,24 +159,32 @@ class Requests(PmuxTest):
         removed = client.submit("wait", {"targets": [run["id"]]})
         client.call("version")
         client.remove(run["id"], force=True)
-        self.assertEqual(removed.result()["reason"], "satisfied", "a process removed while waited for counts as ended")
+        self.assertEqual(removed.result()["reason"], "satisfied",
+                         "a process removed while waited for counts as ended")
 
     def test_targets_that_are_not_there(self):
         client = self.client()
-        for method, params in (("show", {"target": 7}), ("show", {"target": "nobody"}), ("stop", {"targets": [7]}),
+        for method, params in (("show", {"target": 7}), ("show", {"target": "nobody"}),
+                               ("stop", {"targets": [7]}),
                                ("wait", {"targets": ["nobody"]}), ("write", {"target": 7, "data": "x"}),
-                               ("subscribe", {"target": 7, "stream": 1}), ("open-stdin", {"target": 7, "stream": 1}),
+                               ("subscribe", {"target": 7, "stream": 1}),
+                               ("open-stdin", {"target": 7, "stream": 1}),
                                ("remove", {"targets": [7]}), ("signal", {"targets": [7], "signal": 1}),
-                               ("pause", {"targets": [7]}), ("start", {"target": 7}), ("restart", {"target": 7}),
-                               ("close-stdin", {"target": 7}), ("cancel-input", {"target": 7}), ("renew", {"target": 7}),
+                               ("pause", {"targets": [7]}), ("start", {"target": 7}),
+                               ("restart", {"target": 7}),
+                               ("close-stdin", {"target": 7}), ("cancel-input", {"target": 7}),
+                               ("renew", {"target": 7}),
                                ("show", {"target": encode_bytes(b"\xff")})):
             self.assert_error("not-found", client.call, method, params)
 
     def test_unknown_members_are_named(self):
         client = self.client()
-        for method in ("run", "start", "stop", "signal", "pause", "resume", "remove", "list", "show", "subscribe",
-                       "unsubscribe", "open-stdin", "close-stream", "write", "close-stdin", "cancel-input", "wait",
-                       "events", "renew", "cancel", "daemon-status", "daemon-stop", "daemon-upgrade", "version"):
+        for method in ("run", "start", "stop", "signal", "pause", "resume", "remove", "list", "show",
+                       "subscribe",
+                       "unsubscribe", "open-stdin", "close-stream", "write", "close-stdin", "cancel-input",
+                       "wait",
+                       "events", "renew", "cancel", "daemon-status", "daemon-stop", "daemon-upgrade",
+                       "version"):
             error = self.assert_error("invalid-argument", client.call, method, {"nonsense": 1})
             self.assertIn("nonsense", error.message, method)
             self.assertEqual(error.rpc_code, -32602)
@@ -238,8 +249,10 @@ class Requests(PmuxTest):
         for other in others:
             other.subscribe(run["id"])
         more = {name: limit["used"] for name, limit in client.status()["limits"].items()}
-        self.assertIn(3, [more[n] - used[n] for n in used], "three connections more are not seen: %r %r" % (used, more))
-        self.assertIn(1, [more[n] - used[n] for n in used], "one process more is not seen: %r %r" % (used, more))
+        self.assertIn(3, [more[n] - used[n] for n in used],
+                      "three connections more are not seen: %r %r" % (used, more))
+        self.assertIn(1, [more[n] - used[n] for n in used], "one process more is not seen: %r %r" % (used,
+                more))
         client.stop(run["id"], now=True)
 
     def test_a_client_that_does_not_read_its_replies(self):
@@ -290,9 +303,12 @@ class Requests(PmuxTest):
         self.assertEqual((shown["id"], shown["name"], shown["state"], shown["run"], shown["pid"]),
                          (run["id"], "sleeper", "running", 1, run["pid"]))
         self.assertEqual(shown["argv"][:2], ["/bin/sh", "-c"])
-        self.assertEqual((shown["cwd"], shown["timeout_usec"], shown["kill_after_usec"]), ("/tmp", 10**9, 5_000_000))
-        self.assertEqual((shown["stdin"], shown["stdout"], shown["stderr"], shown["rm"]), ("open", "log", "log", False))
-        self.assertEqual((shown["retention_bytes"], shown["full_disk"], shown["lease"]), (64 << 20, "discard", "none"))
+        self.assertEqual((shown["cwd"], shown["timeout_usec"], shown["kill_after_usec"]),
+                         ("/tmp", 10**9, 5_000_000))
+        self.assertEqual((shown["stdin"], shown["stdout"], shown["stderr"], shown["rm"]),
+                         ("open", "log", "log", False))
+        self.assertEqual((shown["retention_bytes"], shown["full_disk"], shown["lease"]),
+                         (64 << 20, "discard", "none"))
         self.assertEqual(shown["env"], ENV)
         self.assertEqual((shown["exit"], shown["end_usec"]), (None, shown["end_usec"]))
         self.assertEqual([(r["run"], r["pid"], r["start_offset"], r["exit"]) for r in shown["runs"]],
@@ -302,13 +318,16 @@ class Requests(PmuxTest):
         self.assertAlmostEqual(shown["start_usec"] / 1e6, time.time(), delta=30)
         client.stop("sleeper")
         shown = client.show("sleeper")
-        self.assertEqual((shown["state"], shown["tree_empty"], shown["stdout_closed"], shown["stderr_closed"]),
+        self.assertEqual((shown["state"], shown["tree_empty"], shown["stdout_closed"],
+                          shown["stderr_closed"]),
                          ("exited", True, True, True))
         self.assertGreaterEqual(shown["end_usec"], shown["start_usec"])
         usage = shown["exit"]["rusage"]
         self.assertGreater(usage["max_rss_bytes"], 10_000)
-        self.assertEqual(set(usage), {"user_usec", "system_usec", "max_rss_bytes", "minor_faults", "major_faults",
-                                      "in_blocks", "out_blocks", "voluntary_switches", "involuntary_switches"})
+        self.assertEqual(set(usage), {"user_usec", "system_usec", "max_rss_bytes", "minor_faults",
+                                      "major_faults",
+                                      "in_blocks", "out_blocks", "voluntary_switches",
+                                      "involuntary_switches"})
         self.assertAlmostEqual(shown["exit"]["usec"], shown["end_usec"] - shown["start_usec"], delta=100_000)
         self.assertEqual(client.list(all=False), [])
         self.assertEqual(len(client.list()), 1)

@@ -18,7 +18,8 @@ class Startup(PmuxTest):
         """Start pmuxd, which must end by itself with a sentence; returns it."""
         daemon = Daemon(BUILD, start=False, root=self.tmp)
         done = subprocess.run([*options.pop("prefix", []), daemon.pmuxd, *args], stdin=subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=daemon.environment(), timeout=20, **options)
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=daemon.environment(),
+                              timeout=20, **options)
         self.assertGreater(done.returncode, 0, done.stdout)
         self.assertTrue(done.stdout.strip(), "it says nothing")
         return done.stdout.decode("utf-8", "replace")
@@ -27,7 +28,8 @@ class Startup(PmuxTest):
         path = os.path.join(self.tmp, "x" * 200)
         text = self.refused("--socket", path, "--state-dir", os.path.join(self.tmp, "state"))
         self.assertIn("107", text)
-        done = subprocess.run([os.path.join(BUILD, "bin", "pmux"), "--socket", path, "ps"], stdin=subprocess.DEVNULL,
+        done = subprocess.run([os.path.join(BUILD, "bin", "pmux"), "--socket", path, "ps"],
+                              stdin=subprocess.DEVNULL,
                               capture_output=True, timeout=20)
         self.assertIn(done.returncode, (1, 2, 125), done)
         self.assertIn(b"107", done.stderr)
@@ -106,7 +108,8 @@ class Startup(PmuxTest):
             file.write(b"this is no database" * 100)
         with open(path, "rb") as file:
             before = file.read()
-        self.assertIn(name, self.refused("--socket", self.daemon.socket, "--state-dir", self.daemon.state_dir))
+        self.assertIn(name, self.refused("--socket", self.daemon.socket, "--state-dir",
+                                         self.daemon.state_dir))
         with open(path, "rb") as file:
             self.assertEqual(file.read(), before)
 
@@ -122,13 +125,17 @@ class Startup(PmuxTest):
                   "try:\n    Client(%r)\nexcept ConnectionLost as e:\n    print(e.goodbye['data']['code'])\n"
                   "else:\n    print('welcome')\n" % (support, self.daemon.socket))
         python = need("python3")
-        done = subprocess.run([need("setpriv"), "--reuid", "65534", "--regid", "65534", "--clear-groups", python, "-B",
-                               "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=30, cwd="/")
+        done = subprocess.run([need("setpriv"), "--reuid", "65534", "--regid", "65534", "--clear-groups",
+                               python, "-B",
+                               "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=30,
+                               cwd="/")
         self.assertEqual(done.stdout.strip(), b"denied")
         cli = os.path.join(self.tmp, "pmux")
         shutil.copy(self.daemon.pmux, cli)
-        done = subprocess.run([need("setpriv"), "--reuid", "65534", "--regid", "65534", "--clear-groups", cli, "--socket",
-                               self.daemon.socket, "--no-autostart", "ps"], capture_output=True, timeout=30, cwd="/",
+        done = subprocess.run([need("setpriv"), "--reuid", "65534", "--regid", "65534", "--clear-groups", cli,
+                               "--socket",
+                               self.daemon.socket, "--no-autostart", "ps"], capture_output=True, timeout=30,
+                               cwd="/",
                               stdin=subprocess.DEVNULL)
         self.assertEqual(done.returncode, 5, done)
         self.daemon.status()
@@ -145,7 +152,8 @@ class Startup(PmuxTest):
         for name in ("pmuxd", "pmux"):
             os.rename(os.path.join(root, name), os.path.join(root, "bin", name))
         os.chmod(root, 0o755)
-        daemon = Daemon(root, start=False, root=root, prefix=[need("setpriv"), "--reuid", "65534", "--regid", "65534",
+        daemon = Daemon(root, start=False, root=root, prefix=[need("setpriv"), "--reuid", "65534", "--regid",
+                                                              "65534",
                                                               "--clear-groups"])
         self._daemons.append(daemon)
         daemon.start()
@@ -160,7 +168,8 @@ class Startup(PmuxTest):
         env = daemon.environment()
         env["PMUX_SOCKET"] = os.path.join(daemon.root, "elsewhere")
         env["PMUX_STATE_DIR"] = os.path.join(daemon.root, "elsewhere-state")
-        process = subprocess.Popen([daemon.pmuxd], env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        process = subprocess.Popen([daemon.pmuxd], env=env, stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.DEVNULL,
                                    stderr=subprocess.DEVNULL)
         self.addCleanup(process.wait)
         self.addCleanup(process.terminate)

@@ -111,7 +111,8 @@ class StuckFollower(PmuxTest):
         wait_until(lambda: client.show(run["id"])["subscribers"], what="the follower")
         stuck.send_signal(signal.SIGSTOP)
         client.write(run["id"], b"go\n")
-        wait_until(lambda: client.show(run["id"])["waiting_for"] == stuck.pid, what="the child to wait for the follower")
+        wait_until(lambda: client.show(run["id"])["waiting_for"] == stuck.pid,
+                   what="the child to wait for the follower")
         shown = client.show(run["id"])
         self.assertEqual(shown["log"]["state"], "waiting")
         self.assertEqual([s["lossless"] for s in shown["subscribers"] if s["pid"] == stuck.pid], [True])
@@ -131,7 +132,8 @@ class StuckFollower(PmuxTest):
         wait_until(lambda: client.show(run["id"])["subscribers"], what="the follower")
         stuck.send_signal(signal.SIGSTOP)
         client.write(run["id"], b"go\n")
-        wait_until(lambda: client.show(run["id"])["waiting_for"] == stuck.pid, what="the child to wait for the follower")
+        wait_until(lambda: client.show(run["id"])["waiting_for"] == stuck.pid,
+                   what="the child to wait for the follower")
         stuck.kill()
         self.assert_code(self.ended(client, run["id"]), 0)
         self.assertEqual(client.show(run["id"])["log"]["end"], total)

@@ -3,7 +3,8 @@
 
 import time
 
-from pmux_client import (END_CANCELLED, END_REACHED, END_REMOVED, K_CLOSED, K_DATA, K_EXIT, K_GAP, K_START, NO_LIMIT,
+from pmux_client import (END_CANCELLED, END_REACHED, END_REMOVED, K_CLOSED, K_DATA, K_EXIT, K_GAP, K_START,
+                         NO_LIMIT,
                          STDOUT, Deadline)
 from pmux_daemon import wait_until
 from pmux_test import ENV, PmuxTest, Sequence, program, scale, split
@@ -70,7 +71,8 @@ class Subscribe(PmuxTest):
         limit = 1000
         n_data = 0
         while n_data < 50_000:
-            wait_until(lambda: subscription.received() >= limit - 64, what="the credit to be used (%d of %d)" % (
+            wait_until(lambda: subscription.received() >= limit - 64,
+                       what="the credit to be used (%d of %d)" % (
                 subscription.received(), limit))
             while subscription.queued():
                 record = subscription.next()
@@ -146,7 +148,8 @@ class Subscribe(PmuxTest):
         everything = data_of(client.subscribe(target, last_lines=5000).collect())
         self.assertEqual(everything.count(b"\n"), 1000)
         target = self.finished(client, "for i in 1 2 3; do echo o$i; echo e$i >&2; sleep 0.02; done")
-        self.assertEqual(data_of(client.subscribe(target, last_lines=2, sources=["stderr"]).collect()), b"e2\ne3\n")
+        self.assertEqual(data_of(client.subscribe(target, last_lines=2, sources=["stderr"]).collect()),
+                         b"e2\ne3\n")
 
     def test_since(self):
         client = self.client()
@@ -178,12 +181,15 @@ class Subscribe(PmuxTest):
     def test_contradictions_are_refused(self):
         client = self.client()
         target = self.finished(client, "echo x")
-        for params in ({"from_": 0, "last_lines": 1}, {"from_": "end", "since_usec": 1}, {"since_usec": 1, "last_lines": 1},
-                       {"sources": []}, {"sources": ["stdin"]}, {"from_": "middle"}, {"until": "never"}, {"from_": -1},
+        for params in ({"from_": 0, "last_lines": 1}, {"from_": "end", "since_usec": 1},
+                       {"since_usec": 1, "last_lines": 1},
+                       {"sources": []}, {"sources": ["stdin"]}, {"from_": "middle"}, {"until": "never"},
+                       {"from_": -1},
                        {"credit": -1}):
             self.assert_error("invalid-argument", client.subscribe, target, **params)
         subscription = client.subscribe(target, until="forever")
-        self.assert_error("invalid-argument", client.call, "subscribe", {"target": target, "stream": subscription.stream})
+        self.assert_error("invalid-argument", client.call, "subscribe",
+                          {"target": target, "stream": subscription.stream})
 
     def test_gap_by_retention(self):
         client = self.client()
@@ -237,7 +243,8 @@ class Subscribe(PmuxTest):
         """The child waits as on a pipe: at most what is kept is ahead of the reader; then it all comes."""
         client = self.client()
         total = scale(2, 8, 64) * MIB
-        run, subscription = client.run([program("sequence"), "-o", str(total), "-s", "1"], retention_bytes=64 << 10,
+        run, subscription = client.run([program("sequence"), "-o", str(total), "-s", "1"],
+                                       retention_bytes=64 << 10,
                                        subscribe={"lossless": True, "credit": 20_000})
         sequence = Sequence(1)
         most = 0

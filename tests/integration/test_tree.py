@@ -50,7 +50,8 @@ HOLDS_PIPE = "dict()"
 
 class Tree(PmuxTest):
     def family(self, client, *members, **params):
-        run, subscription = client.run([need("python3"), "-c", FAMILY, *members], env=ENV, subscribe=True, **params)
+        run, subscription = client.run([need("python3"), "-c", FAMILY, *members], env=ENV, subscribe=True,
+                                       **params)
         line = subscription.read_until_bytes(b"\n")
         pids = [int(p) for p in line.split()[1:]]
         self.assertEqual(len(pids), len(members))
@@ -102,7 +103,8 @@ class Tree(PmuxTest):
         client = self.client()
         run, _, _ = self.family(client, STUBBORN, kill_after_usec=60_000_000)
         slow = client.submit("stop", {"targets": [run["id"]]})
-        wait_until(lambda: client.show(run["id"])["state"] == "stopping" or slow.done, what="the stop to begin")
+        wait_until(lambda: client.show(run["id"])["state"] == "stopping" or slow.done,
+                   what="the stop to begin")
         fast = client.stop(run["id"], now=True, timeout=10)[0]
         self.assertEqual((fast["how"], fast["survivors"]), ("killed", []))
         self.assertEqual(slow.result(10)["processes"][0]["how"], "killed")
@@ -126,14 +128,16 @@ class Tree(PmuxTest):
         client.write(run["id"], b"\n")
         status = waits["exited"].result()["processes"][0]
         self.assert_code(status["exit"], 5)
-        self.assertEqual((status["state"], status["stdout_closed"], status["stderr_closed"], status["tree_empty"]),
+        self.assertEqual((status["state"], status["stdout_closed"], status["stderr_closed"],
+                          status["tree_empty"]),
                          ("exited", False, False, False), status)
         self.assertEqual(self.client().call("wait", {"targets": [run["id"]], "for": "closed",
                                                      "timeout_usec": 200_000})["reason"], "timeout")
         self.assertFalse(waits["closed"].done)
         os.kill(holder, signal.SIGKILL)
         status = waits["closed"].result()["processes"][0]
-        self.assertEqual((status["stdout_closed"], status["stderr_closed"], status["tree_empty"]), (True, True, False))
+        self.assertEqual((status["stdout_closed"], status["stderr_closed"], status["tree_empty"]),
+                         (True, True, False))
         self.assertEqual(self.client().call("wait", {"targets": [run["id"]], "for": "empty",
                                                      "timeout_usec": 200_000})["reason"], "timeout")
         self.assertFalse(waits["empty"].done)
@@ -163,7 +167,8 @@ class Tree(PmuxTest):
         self.assertTrue(alive(pid))
         logs = self.daemon.cli("logs", "-f", "parent", timeout=20, check=0)
         self.assertEqual(logs.stdout, done.stdout)
-        self.assertEqual(self.daemon.cli("wait", "--for", "closed", "--timeout", "200ms", "parent").returncode, 124)
+        self.assertEqual(self.daemon.cli("wait", "--for", "closed", "--timeout", "200ms",
+                                         "parent").returncode, 124)
         self.daemon.cli("stop", "parent", check=0)
         self.assertFalse(alive(pid))
 
@@ -241,13 +246,15 @@ class Tree(PmuxTest):
 
     def test_stop_signal_and_grace_are_chosen(self):
         client = self.client()
-        run, subscription = self.sh(client, 'trap "echo int; exit 4" INT; echo ready; while :; do sleep 0.05; done',
+        run, subscription = self.sh(client,
+                                    'trap "echo int; exit 4" INT; echo ready; while :; do sleep 0.05; done',
                                     stop_signal=int(signal.SIGINT), subscribe=True)
         subscription.read_until_bytes(b"ready\n")
         result = client.stop(run["id"])[0]
         self.assertEqual(result["how"], "exited")
         self.assert_code(result["exit"], 4)
-        run, subscription = self.sh(client, 'trap "" TERM; echo ready; while :; do sleep 0.05; done', subscribe=True)
+        run, subscription = self.sh(client, 'trap "" TERM; echo ready; while :; do sleep 0.05; done',
+                                    subscribe=True)
         subscription.read_until_bytes(b"ready\n")
         result = client.stop(run["id"], grace_usec=100_000)[0]
         self.assertEqual(result["how"], "killed")

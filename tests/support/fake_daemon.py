@@ -11,7 +11,8 @@ import socket
 import struct
 import threading
 
-from pmux_client import (ACK, CONTROL, CREDIT, DATA, HEADER, HELLO, INPUT, K_DATA, K_END, K_EXIT, K_START, RECORD,
+from pmux_client import (ACK, CONTROL, CREDIT, DATA, HEADER, HELLO, INPUT, K_DATA, K_END, K_EXIT, K_START,
+                         RECORD,
                          STDOUT, U64, frame)
 
 
@@ -57,7 +58,8 @@ class FakeDaemon:
                 if self.chance.random() < self.cut:
                     return
                 if kind == HELLO:
-                    connection.sendall(frame(HELLO, struct.pack("<4sHHII16s", b"PMUX", 1, 1, 0, os.getpid(), b"i" * 16)))
+                    connection.sendall(frame(HELLO, struct.pack("<4sHHII16s", b"PMUX", 1, 1, 0, os.getpid(),
+                                                                b"i" * 16)))
                 elif kind == CREDIT and number in subscriptions:
                     subscriptions[number][1] = max(subscriptions[number][1], U64.unpack(payload)[0])
                 elif kind == INPUT:
@@ -92,12 +94,14 @@ class FakeDaemon:
             if self.chance.random() < self.cut:
                 raise OSError("cut before the answer")
         elif method == "subscribe":
-            result = {"stream": params["stream"], "id": 1, "from": params.get("from", 0), "end": len(self.output)}
+            result = {"stream": params["stream"], "id": 1, "from": params.get("from", 0),
+                      "end": len(self.output)}
             opened = params
         elif method == "open-stdin":
             n = len(self.input)
             result = {"stream": params["stream"], "accepted": n, "taken": n, "limit": n + (1 << 20), "run": 1}
-        connection.sendall(frame(CONTROL, json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}).encode()))
+        connection.sendall(frame(CONTROL, json.dumps({"jsonrpc": "2.0", "id": message["id"],
+                                                      "result": result}).encode()))
         if opened is not None:
             subscriptions[opened["stream"]] = [opened.get("from", 0), opened.get("credit", 1 << 20), 0,
                                                opened.get("from", 0) == 0]

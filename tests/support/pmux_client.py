@@ -42,7 +42,8 @@ DEFAULT_CREDIT = 1 << 20
 DEFAULT_TIMEOUT = 30.0
 
 # Requests that may be repeated on a new connection without a key, as the page says or as their meaning allows.
-HARMLESS = {"stop", "pause", "resume", "list", "show", "subscribe", "unsubscribe", "open-stdin", "close-stream",
+HARMLESS = {"stop", "pause", "resume", "list", "show", "subscribe", "unsubscribe", "open-stdin",
+            "close-stream",
             "close-stdin", "wait", "events", "renew", "daemon-status", "version", "remove", "cancel-input"}
 KEYED = {"run", "start", "restart", "write"}
 
@@ -240,7 +241,8 @@ class Subscription:
             if offset < self.next_offset:
                 raise Violation("offset goes back from %d to %d" % (self.next_offset, offset))
             if offset > self.next_offset and not self.filtered:
-                raise Violation("offset jumps from %d to %d without a gap record" % (self.next_offset, offset))
+                raise Violation("offset jumps from %d to %d without a gap record" % (self.next_offset,
+                        offset))
         length = len(data) if kind == K_DATA else arg if kind == K_GAP else 0
         if length == 0:
             mark = (offset, kind, source, run, when, arg)
@@ -266,7 +268,8 @@ class Subscription:
         client = self.client
         with client._cond:
             client._wait_locked(lambda: self._queue or self.end_reason is not None or self.error is not None,
-                                timeout, "a record of stream %d (at offset %s)" % (self.stream, self.next_offset))
+                                timeout, "a record of stream %d (at offset %s)" % (self.stream,
+                                        self.next_offset))
             if not self._queue:
                 if self.error is not None:
                     raise self.error
@@ -320,7 +323,8 @@ class Subscription:
         while True:
             record = self.next(max(0.0, deadline - time.monotonic()))
             if record is None:
-                raise AssertionError("the subscription ended (reason %s) after %r" % (self.end_reason, records[-5:]))
+                raise AssertionError("the subscription ended (reason %s) after %r" % (self.end_reason,
+                        records[-5:]))
             records.append(record)
             if predicate(record):
                 return records
@@ -388,7 +392,8 @@ class StdinStream:
             raise Violation("ACK goes back: accepted %d -> %d, taken %d -> %d, limit %d -> %d" % (
                 self.accepted, accepted, self.taken, taken, self.limit, limit))
         if accepted > self.sent or taken > accepted or limit < accepted:
-            raise Violation("ACK accepted %d, taken %d, limit %d; sent were %d" % (accepted, taken, limit, self.sent))
+            raise Violation("ACK accepted %d, taken %d, limit %d; sent were %d" % (accepted, taken, limit,
+                    self.sent))
         self.accepted, self.taken, self.limit = accepted, taken, limit
         self._forget_acked()
 
@@ -494,7 +499,8 @@ class EventStream:
     def next(self, timeout=DEFAULT_TIMEOUT):
         """The next event, or None at the end (follow false)."""
         with self.client._cond:
-            self.client._wait_locked(lambda: self._queue or self.ended or self.error is not None, timeout, "an event")
+            self.client._wait_locked(lambda: self._queue or self.ended or self.error is not None, timeout,
+                                     "an event")
             if self._queue:
                 return self._queue.popleft()
             if self.error is not None:
@@ -841,7 +847,8 @@ class Client:
     def subscribe(self, target, timeout=DEFAULT_TIMEOUT, auto_credit=True, stream=None, **params):
         """Keyword arguments are the page's; from_ is "from"."""
         params = _params(dict(params, target=_target(target)))
-        return self._open("subscribe", params, lambda n, p: Subscription(self, n, p, auto_credit), timeout, stream)
+        return self._open("subscribe", params, lambda n, p: Subscription(self, n, p, auto_credit), timeout,
+                          stream)
 
     def open_stdin(self, target, writer=None, timeout=DEFAULT_TIMEOUT):
         writer = writer or random_key()
@@ -853,7 +860,8 @@ class Client:
         params = {k: v for k, v in {"since": since, "follow": follow}.items() if v is not None}
         return self._open("events", params, lambda n, p: EventStream(self, n, p), timeout)
 
-    def run(self, argv, env=None, subscribe=None, timeout=DEFAULT_TIMEOUT, auto_credit=True, method="run", **params):
+    def run(self, argv, env=None, subscribe=None, timeout=DEFAULT_TIMEOUT, auto_credit=True, method="run",
+            **params):
         """Start a process. Returns its result, or (result, subscription) when subscribe is given (True or params)."""
         params = _params(params)
         if method == "run":
@@ -884,10 +892,12 @@ class Client:
         return result, stream
 
     def start(self, target, subscribe=None, timeout=DEFAULT_TIMEOUT, **params):
-        return self.run(None, subscribe=subscribe, timeout=timeout, method="start", target=_target(target), **params)
+        return self.run(None, subscribe=subscribe, timeout=timeout, method="start", target=_target(target),
+                        **params)
 
     def restart(self, target, subscribe=None, timeout=DEFAULT_TIMEOUT, **params):
-        return self.run(None, subscribe=subscribe, timeout=timeout, method="restart", target=_target(target), **params)
+        return self.run(None, subscribe=subscribe, timeout=timeout, method="restart", target=_target(target),
+                        **params)
 
     def write(self, target, data=b"", timeout=DEFAULT_TIMEOUT, **params):
         return self.call("write", dict(params, target=_target(target), data=encode_bytes(data)), timeout)
@@ -899,7 +909,8 @@ class Client:
         return self.call("stop", dict(params, targets=[_target(t) for t in targets]), timeout)["processes"]
 
     def signal(self, target, signal, timeout=DEFAULT_TIMEOUT, **params):
-        return self.call("signal", dict(params, targets=[_target(target)], signal=int(signal)), timeout)["processes"]
+        return self.call("signal", dict(params, targets=[_target(target)], signal=int(signal)),
+                         timeout)["processes"]
 
     def remove(self, *targets, timeout=DEFAULT_TIMEOUT, **params):
         return self.call("remove", dict(params, targets=[_target(t) for t in targets]), timeout)

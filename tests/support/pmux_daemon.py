@@ -104,7 +104,8 @@ class Daemon:
             self.start()
 
     def environment(self):
-        env = {k: v for k, v in os.environ.items() if not k.startswith(("PMUX", "XDG_", "NOTIFY", "LISTEN", "WATCHDOG"))}
+        env = {k: v for k, v in os.environ.items() if not k.startswith(("PMUX", "XDG_", "NOTIFY", "LISTEN",
+                "WATCHDOG"))}
         if self.env:
             env.update(self.env)
         return env
@@ -112,7 +113,8 @@ class Daemon:
     def start(self, timeout=20.0):
         with open(self.stderr_path, "ab") as stderr:
             self.process = subprocess.Popen(
-                self.prefix + [self.pmuxd, "--socket", self.socket, "--state-dir", self.state_dir] + self.args,
+                self.prefix + [self.pmuxd, "--socket", self.socket, "--state-dir",
+                               self.state_dir] + self.args,
                 stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr, env=self.environment(),
                 preexec_fn=self.preexec, cwd="/")
         try:
@@ -162,7 +164,8 @@ class Daemon:
         self.n_engine_kills += 1
         if not wait:
             return None
-        return wait_until(lambda: (lambda pid: pid if pid != old else None)(answered()), timeout, "a new engine", 0.001)
+        return wait_until(lambda: (lambda pid: pid if pid != old else None)(answered()), timeout,
+                          "a new engine", 0.001)
 
     def stderr_text(self, limit=20000):
         try:
@@ -183,11 +186,13 @@ class Daemon:
         """Run the CLI to its end; check: the exit status it must have."""
         if input is None and "stdin" not in kwargs:
             kwargs["stdin"] = subprocess.DEVNULL
-        done = subprocess.run([self.pmux] + list(args), input=input, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        done = subprocess.run([self.pmux] + list(args), input=input, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE,
                               timeout=timeout, env=self.cli_env(env), **kwargs)
         if check is not None and done.returncode != check:
             raise AssertionError("pmux %r ended with %d, not %d\nstdout: %r\nstderr: %s" % (
-                list(args), done.returncode, check, done.stdout[-2000:], done.stderr.decode("utf-8", "replace")[-4000:]))
+                list(args), done.returncode, check, done.stdout[-2000:], done.stderr.decode("utf-8",
+                        "replace")[-4000:]))
         return done
 
     def cli_start(self, *args, env=None, **kwargs):

@@ -34,7 +34,8 @@ def program(name):
         part = "%s.%d" % (path, os.getpid())
         kind = ["-shared", "-fPIC"] if name.endswith(".so") else []
         source = os.path.join(PROGRAMS, name.removesuffix(".so") + ".c")
-        subprocess.run(["cc", "-O2", "-Wall", "-Wextra", "-D_GNU_SOURCE", "-o", part, source] + kind + ["-lpthread", "-ldl"],
+        subprocess.run(["cc", "-O2", "-Wall", "-Wextra", "-D_GNU_SOURCE", "-o", part,
+                        source] + kind + ["-lpthread", "-ldl"],
                        check=True)
         os.rename(part, path)
     return path
@@ -206,12 +207,14 @@ class PmuxTest(unittest.TestCase):
 
     def assert_code(self, exit_record, code):
         self.assertIsNotNone(exit_record)
-        self.assertEqual((exit_record["known"], exit_record["code"], exit_record["signal"]), (True, code, None),
+        self.assertEqual((exit_record["known"], exit_record["code"], exit_record["signal"]),
+                         (True, code, None),
                          exit_record)
 
     def assert_signal(self, exit_record, number):
         self.assertIsNotNone(exit_record)
-        self.assertEqual((exit_record["known"], exit_record["code"], exit_record["signal"]), (True, None, int(number)),
+        self.assertEqual((exit_record["known"], exit_record["code"], exit_record["signal"]),
+                         (True, None, int(number)),
                          exit_record)
 
     def assert_error(self, name, function, *args, **kwargs):
