@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* The command line of run, made into the params of the method "run". */
+
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "client/cli/cli.h"
+
+typedef struct RunParams {
+        json_t *params; /* owned; complete, but for "subscribe" */
+        bool detach;
+        bool lossless;
+        bool has_timeout;
+        bool forward_stdin; /* its stdin is "open" and nobody said otherwise */
+} RunParams;
+
+/** run_params_read() - read options and command. Return: 0; the exit status plus one (of --help: 1). */
+int run_params_read(RunParams *run, Cli *cli, int argc, char **argv);
+void run_params_deinit(RunParams *run);
+
+static inline void run_params_deinit_cleanup(RunParams *run) {
+        run_params_deinit(run);
+}

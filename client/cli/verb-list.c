@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: MIT */
+
+/* ps, status, show: what is known of processes. */
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "client/cli/arguments.h"
+#include "client/cli/cli.h"
+#include "client/cli/exit-status.h"
+#include "client/cli/target.h"
+#include "client/cli/text.h"
+#include "common/clock.h"
+#include "common/parse.h"
+
+#define FILTERS_MAX 16
+
+static const char *const ps_columns[] = { "ID", "NAME", "STATUS", "RUN", "PID", "COMMAND" };
+
+/* ---- ps ---- */
+
+static bool filter_known(const char *filter) {
+        return strncmp(filter, "state=", 6) == 0 || strncmp(filter, "name=", 5) == 0 ||
+               strncmp(filter, "id=", 3) == 0;
+}
+
+static bool filter_matches(const json_t *status, const char *filter) {
+        const char *value = strchr(filter, '=') + 1;
+        const char *state = json_string_value(json_object_get(status, "state"));
+        char id[24];
+
+        if (filter[0] == 's')
+                return state && strcmp(state, value) == 0;
+        if (filter[0] == 'n')
+                return target_matches(status, value);
+        (void)snprintf(id, sizeof(id), "%lld", (long long)json_integer_value(json_object_get(status, "id")));
+        return strcmp(id, value) == 0;
+}
+
+static size_t terminal_width(void) {
+        struct winsize size;
+
+        if (!isatty(STDOUT_FILENO) || ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) < 0)
+                return 0;
+        return size.ws_col;
+}
+
+static char *number_cell(const json_t *number) {
+        char *text = NULL;
+
+        if (!json_is_integer(number) || json_integer_value(number) <= 0)
+                return strdup("-");
+        return asprintf(&text, "%lld", (long long)json_integer_value(number)) < 0 ? NULL : text;
+}
+
+static void add_row(TextTable *table, const json_t *status, uint64_t now_usec) {
+        json_t *pid = target_is_running(status) ? json_object_get(status, "pid") : NULL;
+
+        (void)text_table_add(table, number_cell(json_object_get(status, "id")));
+        (void)text_table_add(table, text_of_bytes(json_object_get(status, "name")));
+        (void)text_table_add(table, text_of_status(status, now_usec));
+        (void)text_table_add(table, number_cell(json_object_get(status, "run")));
+        (void)text_table_add(table, number_cell(pid));
+        (void)text_table_add(table, text_of_argv(json_object_get(status, "argv")));
+}
+
+static void print_list(Cli *cli, const json_t *list, char *const *filters, size_t n_filters) {
+        TextTable *table = text_table_new(ARRAY_SIZE(ps_columns));
+        uint64_t now_usec = clock_realtime_usec();
+        json_t *status;
+        bool wanted;
+        size_t i;
+
+        for (i = 0; table && i < ARRAY_SIZE(ps_columns); i++)
+                (void)text_table_add(table, strdup(ps_columns[i]));
+        json_array_foreach(json_object_get(list, "processes"), i, status) {
+                wanted = true;
+                for (size_t f = 0; f < n_filters; f++)
+                        wanted &= filter_matches(status, filters[f]);
+                if (!wanted || !table)
+                        continue;
+                if (cli->json)
+                        cli_emit(json_incref(status));
+                else
+                        add_row(table, status, now_usec);
+        }
+        if (table && !cli->json)
+                text_table_print(table, terminal_width());
+        (void)text_table_free(table);
+}
+
+int verb_ps(Cli *cli, int argc, char **argv) {
+        static const struct option options[] = { { "all", no_argument, NULL, 'a' },
+                                                 { "filter", required_argument, NULL, 'f' },
+                                                 {} };
+        json_auto_t *list = NULL;
+        char *filters[FILTERS_MAX];
+        Arguments arguments;
+        size_t n_filters = 0;
+        bool all = false;
+        int c, n, r;
+
+        arguments_init(&arguments, cli, argc, argv, options, false);
+        while ((c = arguments_next(&arguments)) != ARGUMENTS_END) {
+                if (c == ARGUMENTS_STOP)
+                        return arguments.status;
+                if (c == 'a') {
+                        all = true;
+                        continue;
+                }
+                if (!filter_known(optarg))
+                        return cli_usage(cli, "--filter takes state=, name= or id=, not '%s'", optarg);
+                if (n_filters == FILTERS_MAX)
+                        return cli_usage(cli, "more than %d filters", FILTERS_MAX);
+                all |= strncmp(optarg, "state=", 6) ==
+                       0; /* asking for a state is asking for all that are in it */
+                filters[n_filters++] = optarg;
+        }
+        if (*arguments_rest(&arguments, &n))
+                return cli_usage(cli, "ps takes no targets; --filter name=GLOB picks some");
+        r = cli_call(cli, "list", json_pack("{s:b}", "all", all), &list);
+        if (r == 0)
+                print_list(cli, list, filters, n_filters);
+        return r;
+}
+
+/* ---- status ---- */
+
+/* Reads the command line of a verb that takes one target and no options, and shows it. Return: 0; the exit
+ * status plus one. */
+static int call_show(Cli *cli, int argc, char **argv, json_t **ret_status) {
+        Arguments arguments;
+        json_t *target;
+        char **rest;
+        int n, r;
+
+        if (arguments_none(&arguments, cli, argc, argv) == ARGUMENTS_STOP)
+                return arguments.status + 1;
+        rest = arguments_rest(&arguments, &n);
+        r = target_resolve(cli, rest, n, &target);
+        if (r == 0)
+                r = cli_call(cli, "show", json_pack("{s:o}", "target", target), ret_status);
+        return r != 0 ? r + 1 : 0;
+}
+
+int verb_status(Cli *cli, int argc, char **argv) {
+        json_auto_t *status = NULL;
+        char *name, *words;
+        bool running;
+        int r;
+
+        r = call_show(cli, argc, argv, &status);
+        if (r != 0)
+                return r - 1;
+        running = target_is_running(status);
+        if (cli->json) {
+                cli_emit(json_incref(status));
+                return running ? STATUS_OK : STATUS_STOPPED;
+        }
+        name = text_of_bytes(json_object_get(status, "name"));
+        words = text_of_status(status, clock_realtime_usec());
+        (void)printf("%s%sid %lld, run %lld: %s", strcmp(name, "-") == 0 ? "" : name,
+                     strcmp(name, "-") == 0 ? "" : ", ",
+                     (long long)json_integer_value(json_object_get(status, "id")),
+                     (long long)json_integer_value(json_object_get(status, "run")), words);
+        if (running)
+                (void)printf(", pid %lld", (long long)json_integer_value(json_object_get(status, "pid")));
+        (void)printf("\n");
+        free(name);
+        free(words);
+        return running ? STATUS_OK : STATUS_STOPPED;
+}
+
+/* ---- show ---- */
+
+static bool ends_with(const char *text, const char *end) {
+        size_t n = strlen(text), m = strlen(end);
+
+        return n >= m && strcmp(text + n - m, end) == 0;
+}
+
+static bool is_point_in_time(const char *key) {
+        return strcmp(key, "start_usec") == 0 || strcmp(key, "end_usec") == 0 ||
+               strcmp(key, "created_usec") == 0;
+}
+
+/* One value that is no object and no array of objects, on the line of its key. */
+static void print_scalar(const char *key, const json_t *value) {
+        char buffer[64], *text;
+
+        if (json_is_integer(value) && is_point_in_time(key)) {
+                (void)printf("%s", json_integer_value(value) > 0
+                                           ? text_of_time(buffer, sizeof(buffer),
+                                                          (uint64_t)json_integer_value(value), 0)
+                                           : "-");
+        } else if (json_is_integer(value) && ends_with(key, "_usec") && json_integer_value(value) >= 0) {
+                (void)printf("%s",
+                             format_duration(buffer, sizeof(buffer), (uint64_t)json_integer_value(value)));
+        } else if (json_is_integer(value)) {
+                (void)printf("%lld", (long long)json_integer_value(value));
+        } else if (json_is_boolean(value)) {
+                (void)printf("%s", json_is_true(value) ? "yes" : "no");
+        } else if (json_is_real(value)) {
+                (void)printf("%g", json_real_value(value));
+        } else {
+                text = text_of_bytes(value);
+                (void)printf("%s", text);
+                free(text);
+        }
+}
+
+static bool is_bytes(const json_t *value) {
+        return json_is_object(value) && json_object_size(value) == 1 && json_object_get(value, "base64");
+}
+
+static void print_object(const json_t *object, int depth);
+
+static void print_array(const char *key, const json_t *array, int depth) {
+        json_t *item;
+        size_t i;
+
+        if (json_array_size(array) == 0) {
+                (void)printf(" -\n");
+                return;
+        }
+        if (json_is_integer(json_array_get(array, 0))) {
+                json_array_foreach(array, i, item) {
+                        (void)printf(" ");
+                        print_scalar("", item);
+                }
+                (void)printf("\n");
+                return;
+        }
+        (void)printf("\n");
+        json_array_foreach(array, i, item) {
+                if (json_is_object(item) && !is_bytes(item)) {
+                        (void)printf("%*s-\n", depth + 2, "");
+                        print_object(item, depth + 4);
+                        continue;
+                }
+                (void)printf("%*s", depth + 2, "");
+                print_scalar(key, item);
+                (void)printf("\n");
+        }
+}
+
+static void print_object(const json_t *object, int depth) {
+        const char *key;
+        char *command;
+        json_t *value;
+
+        json_object_foreach((json_t *)object, key, value) {
+                (void)printf("%*s%s:", depth, "", key);
+                if (strcmp(key, "argv") == 0) {
+                        command = text_of_argv(value);
+                        (void)printf(" %s\n", command);
+                        free(command);
+                } else if (json_is_array(value)) {
+                        print_array(key, value, depth);
+                } else if (json_is_object(value) && !is_bytes(value) && depth < 16) {
+                        (void)printf("\n");
+                        print_object(value, depth + 2);
+                } else {
+                        (void)printf(" ");
+                        print_scalar(key, value);
+                        (void)printf("\n");
+                }
+        }
+}
+
+int verb_show(Cli *cli, int argc, char **argv) {
+        json_auto_t *status = NULL;
+        int r;
+
+        r = call_show(cli, argc, argv, &status);
+        if (r != 0)
+                return r - 1;
+        if (cli->json)
+                cli_emit(json_incref(status));
+        else
+                print_object(status, 0);
+        return STATUS_OK;
+}

@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: MIT */
+
+/* run: start a process; in the foreground, be to it what a shell's pipes and signals would be, and exit as it
+ * did. */
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "client/cli/cli.h"
+#include "client/cli/exit-status.h"
+#include "client/cli/feeder.h"
+#include "client/cli/output.h"
+#include "client/cli/record-json.h"
+#include "client/cli/run-params.h"
+#include "client/cli/signals.h"
+#include "common/fd.h"
+
+#define WINDOW_BYTES (4 * 1024 * 1024)
+#define SIGNALS_MAX 32 /* that wait for the process to exist */
+
+typedef struct Attach {
+        Cli *cli;             /* borrowed */
+        const RunParams *run; /* borrowed */
+        PmuxStream *stream;   /* owned */
+        Feeder feeder;
+        int signal_fd; /* owned */
+        Output out;
+        Output err;
+        Output *outputs[3]; /* borrowed; by source */
+        RecordJson json;
+
+        uint64_t id; /* 0: not known yet */
+        uint32_t run_number;
+        int signals[SIGNALS_MAX]; /* came before the id */
+        size_t n_signals;
+        unsigned n_while_away; /* SIGINT and SIGTERM that came while the daemon was not there */
+
+        uint64_t delivered; /* credit of records that are not written out yet */
+        bool exited;        /* the exit record has come */
+        PmuxRecord exit;
+        bool want_details; /* the reply to "wait" is needed, too */
+        json_t *details;   /* owned; EXIT of the run */
+        bool over;
+        int status;
+} Attach;
+
+static void attach_end(Attach *attach, int status) {
+        if (attach->over)
+                return;
+        attach->over = true;
+        attach->status = status;
+}
+
+/* ---- what comes from the daemon ---- */
+
+static void on_record(PmuxStream *stream, const PmuxRecord *record, void *userdata) {
+        Attach *attach = userdata;
+        Cli *cli = attach->cli;
+
+        (void)stream;
+        attach->delivered += record->kind == PMUX_END ? 0 : pmux_record_cost(record);
+        if (attach->exited || attach->over)
+                return;
+        if (record->kind == PMUX_DATA && !cli->json)
+                (void)output_add(attach->outputs[record->source % 3], record->data, record->size);
+        if (record->kind == PMUX_GAP)
+                cli_complain("%llu bytes of output are lost at offset %llu",
+                             (unsigned long long)record->value, (unsigned long long)record->offset);
+        if (record->kind == PMUX_EXIT) {
+                attach->exited = true;
+                attach->exit = *record;
+        } else if (cli->json) {
+                record_json_print(&attach->json, record);
+        }
+        if (record->kind == PMUX_END) {
+                cli_complain(record->value == PMUX_END_REMOVED
+                                     ? "the process was removed before its end was seen"
+                                     : "the log of the process cannot be read");
+                attach_end(attach, STATUS_PMUX);
+        }
+}
+
+static void on_failed(PmuxStream *stream, const PmuxError *error, void *userdata) {
+        Attach *attach = userdata;
+
+        (void)stream;
+        if (!attach->exited)
+                attach_end(attach, cli_fail(attach->cli, error));
+}
+
+static void on_details(Pmux *pmux, const char *result, const PmuxError *error, void *userdata) {
+        json_auto_t *object = NULL;
+        Attach *attach = userdata;
+
+        (void)pmux;
+        (void)error;
+        attach->want_details = false;
+        if (!result)
+                return; /* the exit record tells what is most needed */
+        object = json_loads(result, JSON_ALLOW_NUL, NULL);
+        attach->details =
+                json_incref(json_object_get(json_array_get(json_object_get(object, "processes"), 0), "exit"));
+}
+
+static void forward_signal(Attach *attach, int signal) {
+        char params[96];
+
+        (void)snprintf(params, sizeof(params), "{\"targets\":[%llu],\"signal\":%d,\"scope\":\"group\"}",
+                       (unsigned long long)attach->id, signal);
+        /* What if it has just ended? Then it needs no signal. */
+        (void)pmux_call_start(attach->cli->pmux, "signal", params, NULL, NULL, NULL, NULL);
+}
+
+static void on_open(PmuxStream *stream, const char *result, void *userdata) {
+        json_auto_t *object = json_loads(result, JSON_ALLOW_NUL, NULL);
+        Attach *attach = userdata;
+        char params[64];
+
+        (void)stream;
+        attach->id = (uint64_t)json_integer_value(json_object_get(object, "id"));
+        attach->run_number = (uint32_t)json_integer_value(json_object_get(object, "run"));
+        attach->json.subject = json_pack("{s:I}", "id", (json_int_t)attach->id);
+        if (attach->cli->json)
+                cli_emit(json_pack("{s:s, s:O}", "type", "started", "process", object));
+        if (attach->run->has_timeout || attach->cli->json) {
+                (void)snprintf(params, sizeof(params), "{\"targets\":[%llu]}",
+                               (unsigned long long)attach->id);
+                attach->want_details = pmux_call_start(attach->cli->pmux, "wait", params, on_details, attach,
+                                                       NULL, NULL) == 0;
+        }
+        if (attach->run->forward_stdin && !feeder_stdin_is_empty())
+                feeder_start(&attach->feeder, attach->id);
+        for (size_t i = 0; i < attach->n_signals; i++)
+                forward_signal(attach, attach->signals[i]);
+        attach->n_signals = 0;
+}
+
+/* ---- what comes from here ---- */
+
+/* With the daemon away a signal cannot be forwarded: it waits; a second one to end ends this program. */
+static void on_signal(Attach *attach, int signal) {
+        bool to_end = signal == SIGINT || signal == SIGTERM;
+
+        if (to_end && !pmux_connected(attach->cli->pmux) && ++attach->n_while_away > 1) {
+                cli_complain("the daemon is away; the process goes on without this client");
+                attach_end(attach, STATUS_PMUX);
+                return;
+        }
+        if (attach->id > 0)
+                forward_signal(attach, signal);
+        else if (attach->n_signals < SIGNALS_MAX)
+                attach->signals[attach->n_signals++] = signal;
+}
+
+/* Nobody reads our output any more. A pipe would kill the process with SIGPIPE, so it is stopped with that.
+ */
+static void output_broke(Attach *attach, const char *name, int r) {
+        char params[80];
+
+        if (attach->id > 0) {
+                (void)snprintf(params, sizeof(params), "{\"targets\":[%llu],\"signal\":%d}",
+                               (unsigned long long)attach->id, SIGPIPE);
+                (void)pmux_call_start(attach->cli->pmux, "stop", params, NULL, NULL, NULL, NULL);
+                (void)pmux_dispatch(attach->cli->pmux, NULL); /* sends it; the answer is not waited for */
+        }
+        if (r == -EPIPE)
+                die_of_sigpipe();
+        cli_complain("cannot write to %s: %s", name, strerror(-r));
+        attach_end(attach, STATUS_PMUX);
+}
+
+/* Writes what goes out; what has gone out may come again from the daemon. */
+static void attach_write(Attach *attach) {
+        int r;
+
+        if (attach->cli->json) {
+                (void)cli_finish(0);
+                pmux_stream_consumed(attach->stream, attach->delivered);
+                attach->delivered = 0;
+                return;
+        }
+        r = output_settle(&attach->out);
+        if (r < 0) {
+                output_broke(attach, "stdout", r);
+                return;
+        }
+        r = output_settle(&attach->err);
+        if (r < 0) {
+                output_broke(attach, "stderr", r);
+                return;
+        }
+        if (attach->delivered > attach->out.pending + attach->err.pending) {
+                pmux_stream_consumed(attach->stream,
+                                     attach->delivered - attach->out.pending - attach->err.pending);
+                attach->delivered = attach->out.pending + attach->err.pending;
+        }
+}
+
+/* ---- the loop ---- */
+
+static struct pollfd poll_output(const Output *output) {
+        return (struct pollfd){ .fd = output->pending > 0 ? output_poll_fd(output) : -1, .events = POLLOUT };
+}
+
+static void attach_turn(Attach *attach) {
+        struct pollfd fds[5];
+        int timeout_msec, signal;
+        PmuxError error;
+
+        fds[0] = (struct pollfd){ .fd = pmux_fd(attach->cli->pmux), .events = POLLIN };
+        fds[1] = (struct pollfd){ .fd = attach->signal_fd, .events = POLLIN };
+        timeout_msec = feeder_poll(&attach->feeder, &fds[2]);
+        fds[3] = poll_output(&attach->out);
+        fds[4] = poll_output(&attach->err);
+        (void)poll(fds, ARRAY_SIZE(fds), timeout_msec);
+        while ((signal = signals_next(attach->signal_fd)) > 0)
+                on_signal(attach, signal);
+        if (fds[2].fd >= 0 && fds[2].revents)
+                feeder_turn(&attach->feeder);
+        if (pmux_dispatch(attach->cli->pmux, &error) < 0 && !attach->exited)
+                attach_end(attach, cli_fail(attach->cli, &error));
+        attach_write(attach);
+}
+
+/* The last line with --json tells the process's own status from pmux's. */
+static void print_end(Attach *attach) {
+        json_t *line = json_pack("{s:b, s:i, s:s}", "exited", attach->exited, "status", attach->status, "by",
+                                 attach->exited && attach->status != STATUS_DEADLINE ? "process" : "pmux");
+
+        if (line && attach->details)
+                (void)json_object_set(line, "exit", attach->details);
+        attach->json.subject = line; /* goes into the exit record's line */
+        record_json_print(&attach->json, &attach->exit);
+}
+
+static int attach_finish(Attach *attach) {
+        if (!attach->exited)
+                return attach->status;
+        attach->status = json_is_object(attach->details) ? exit_status_of_exit(attach->details)
+                                                         : exit_status_of_word(attach->exit.value);
+        if (attach->status == STATUS_PMUX && PMUX_EXIT_UNKNOWN(attach->exit.value))
+                cli_complain("the exit status of the process is not known");
+        if (attach->cli->json) {
+                json_decref(attach->json.subject);
+                print_end(attach);
+        }
+        return attach->status;
+}
+
+static int attach_start(Attach *attach, json_t *params) {
+        const PmuxStreamOptions options = {
+                .size = sizeof(options),
+                .window_bytes = WINDOW_BYTES,
+                .flags = PMUX_STREAM_MANUAL_CREDIT,
+                .on_open = on_open,
+                .on_record = on_record,
+                .on_failed = on_failed,
+                .userdata = attach,
+        };
+        PmuxError error;
+        char *text;
+        int r;
+
+        (void)json_object_set_new(
+                params, "subscribe",
+                json_pack("{s:b, s:s}", "lossless", attach->run->lossless, "until", "forever"));
+        if (attach->run->forward_stdin && feeder_stdin_is_empty())
+                (void)json_object_set_new(params, "eof", json_true());
+        text = json_dumps(params, JSON_COMPACT);
+        if (!text)
+                return cli_out_of_memory();
+        r = signals_open(&attach->signal_fd);
+        if (r < 0)
+                cli_complain("signals cannot be forwarded: %s", strerror(-r));
+        feeder_init(&attach->feeder, attach->cli->pmux);
+        r = pmux_stream_start(attach->cli->pmux, "run", text, &options, &attach->stream, &error);
+        free(text);
+        return r < 0 ? cli_fail(attach->cli, &error) : 0;
+}
+
+static int run_attached(Cli *cli, const RunParams *run) {
+        Attach attach = { .cli = cli, .run = run, .signal_fd = -1 };
+        int status;
+
+        output_init(&attach.out, STDOUT_FILENO);
+        output_init(&attach.err, STDERR_FILENO);
+        attach.outputs[PMUX_NONE] = attach.outputs[PMUX_STDOUT] = &attach.out;
+        attach.outputs[PMUX_STDERR] = output_same(STDOUT_FILENO, STDERR_FILENO) ? &attach.out : &attach.err;
+        status = attach_start(&attach, run->params);
+        if (status == 0) {
+                while (!attach.over && (!attach.exited || attach.want_details || attach.out.pending > 0 ||
+                                        attach.err.pending > 0))
+                        attach_turn(&attach);
+                status = attach_finish(&attach);
+        }
+        feeder_deinit(&attach.feeder);
+        (void)pmux_stream_free(attach.stream);
+        (void)fd_close(attach.signal_fd);
+        record_json_deinit(&attach.json);
+        json_decref(attach.details);
+        output_deinit(&attach.out);
+        output_deinit(&attach.err);
+        return status;
+}
+
+static int run_detached(Cli *cli, const RunParams *run) {
+        json_auto_t *result = NULL;
+        int r;
+
+        r = cli_call(cli, "run", json_incref(run->params), &result);
+        if (r != 0)
+                return r;
+        if (cli->json)
+                cli_emit(json_incref(result));
+        else
+                (void)printf("%lld\n", (long long)json_integer_value(json_object_get(result, "id")));
+        return STATUS_OK;
+}
+
+int verb_run(Cli *cli, int argc, char **argv) {
+        CLEANUP(run_params_deinit) RunParams run = {};
+        int r;
+
+        r = run_params_read(&run, cli, argc, argv);
+        if (r != 0)
+                return r - 1;
+        r = cli_connect(cli);
+        if (r != 0)
+                return r;
+        return run.detach ? run_detached(cli, &run) : run_attached(cli, &run);
+}
