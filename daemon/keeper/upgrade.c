@@ -24,6 +24,7 @@
 #define UPGRADE_MAGIC "pmux-keeper-state 1"
 #define UPGRADE_PROBE_MSEC 10000 /* for the new program to say that it understands the state */
 #define UPGRADE_PROBE_FD 3
+#define UPGRADE_YES "understood\n" /* behind the state: its answer, which no stranger gives by chance */
 
 /* Numbers of a child's line after "child": how many there are. */
 #define UPGRADE_CHILD_NUMBERS 17
@@ -262,6 +263,8 @@ int upgrade_check(int fd, Error *reterr_error) {
                 return r;
         }
         r = upgrade_read(NULL, file, reterr_error);
+        if (r == 0 && (lseek(fd, 0, SEEK_END) < 0 || fd_write_all(fd, UPGRADE_YES, strlen(UPGRADE_YES)) < 0))
+                r = error_set_errno(reterr_error, errno, "cannot answer");
         (void)fclose(file);
         return r;
 }
@@ -307,6 +310,15 @@ static bool upgrade_wait(pid_t pid) {
         return info.si_code == CLD_EXITED && info.si_status == 0;
 }
 
+static bool upgrade_is_understood(int state_fd) {
+        char text[sizeof(UPGRADE_YES)] = "";
+        off_t end = lseek(state_fd, 0, SEEK_END);
+
+        return end >= (off_t)strlen(UPGRADE_YES) &&
+               pread(state_fd, text, strlen(UPGRADE_YES), end - (off_t)strlen(UPGRADE_YES)) > 0 &&
+               strcmp(text, UPGRADE_YES) == 0;
+}
+
 /* Has the new program read our state, while there still is a way back. */
 static bool upgrade_probe(Keeper *keeper, const char *path, int state_fd) {
         const int fds[] = { keeper->null_fd, keeper->null_fd, STDERR_FILENO, state_fd };
@@ -331,7 +343,7 @@ static bool upgrade_probe(Keeper *keeper, const char *path, int state_fd) {
                 report(SD_ERR, "cannot upgrade to '%s': %s: %s", path, step, strerror(-r));
                 return false;
         }
-        if (upgrade_wait(pid))
+        if (upgrade_wait(pid) && upgrade_is_understood(state_fd))
                 return true;
         report(SD_ERR, "cannot upgrade to '%s': it does not understand this daemon's state", path);
         return false;

@@ -23,5 +23,10 @@ void upgrade_execute(Keeper *keeper, const char *path);
  */
 int upgrade_load(int fd, Keeper *keeper, Error *reterr_error);
 
-/** upgrade_check() - whether upgrade_load() would understand a state; 'fd' borrowed. Return: 0; -EPROTO. */
+/**
+ * upgrade_check() - whether upgrade_load() would understand a state
+ * @fd:  borrowed; the answer yes is written behind the state
+ *
+ * Return: 0; -EPROTO (PROTOCOL).
+ */
 int upgrade_check(int fd, Error *reterr_error);
