@@ -92,7 +92,9 @@ int log_discard_end(Log *log, int fd, Error *reterr_error) {
         (void)fd; /* is the caller's to close */
         assert(log->is_discarding);
         while (log->end > segment_end(log_current(log))) {
-                r = log_rotate(log, DISCARD_END_BYTES, &error);
+                r = log_make_ready(log, &error);
+                if (r == 0)
+                        r = log_rotate(log, DISCARD_END_BYTES, &error);
                 if (r == 0)
                         break;
                 if (r == -ENOSPC) {

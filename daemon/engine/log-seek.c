@@ -134,7 +134,7 @@ static int log_seek_record(Log *log, LogCursor *ret_cursor, uint32_t i, uint32_t
         IndexRecord records[LOG_READ_RECORDS];
         Segment *segment = &log->segments[i];
         uint64_t offset = segment->begin;
-        int r;
+        int r = 0;
 
         if (number == 0) {
                 /* What was lost before the segment belongs to it. */
