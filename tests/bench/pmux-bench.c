@@ -95,6 +95,13 @@ static const uint8_t *need(size_t size) {
         return connection.buffer + connection.used;
 }
 
+/* Whether it is an error answer; a notification may carry an error as well. */
+static bool is_refusal(const Frame *frame) {
+        return frame->header.type == FRAME_CONTROL &&
+               memmem(frame->payload, frame->header.size, "\"error\":", 8) &&
+               !memmem(frame->payload, frame->header.size, "\"method\":", 9);
+}
+
 static Frame next_frame(void) {
         Error error = {};
         Frame frame;
@@ -105,9 +112,7 @@ static Frame next_frame(void) {
         }
         frame.payload = need(FRAME_HEADER_SIZE + frame.header.size) + FRAME_HEADER_SIZE;
         connection.used += FRAME_HEADER_SIZE + frame.header.size;
-        if (frame.header.type == FRAME_GOODBYE ||
-            (frame.header.type == FRAME_CONTROL &&
-             memmem(frame.payload, frame.header.size, "\"error\":", 8))) {
+        if (frame.header.type == FRAME_GOODBYE || is_refusal(&frame)) {
                 (void)fprintf(stderr, "pmux-bench: %.*s\n", (int)frame.header.size, frame.payload);
                 exit(1);
         }
