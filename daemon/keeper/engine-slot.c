@@ -143,6 +143,8 @@ static bool engine_slot_send(Keeper *keeper, const KeeperMessage *message, int f
                 engine->is_blocked = true;
         else if (r == -ETOOMANYREFS || r == -ENOBUFS || r == -ENOMEM)
                 engine->retry_usec = clock_monotonic_usec() + ENGINE_RETRY_USEC;
+        else if (r == -EPIPE || r == -ECONNRESET)
+                engine_slot_fail(keeper, NULL);
         else if (r < 0)
                 engine_slot_fail(keeper, "its socket: %s", strerror(-r));
         return r == 0;
@@ -289,11 +291,12 @@ void engine_slot_fail(Keeper *keeper, const char *format, ...) {
 
         if (engine->is_failed)
                 return;
-        va_start(ap, format);
-        (void)vsnprintf(text, sizeof(text), format, ap);
-        va_end(ap);
-        if (!keeper->is_stopped && !keeper->wants_upgrade)
+        if (format) {
+                va_start(ap, format);
+                (void)vsnprintf(text, sizeof(text), format, ap);
+                va_end(ap);
                 report(SD_WARNING, "engine (pid %d) failed: %s", engine->pid, text);
+        }
         engine->is_failed = true;
         if (engine->pid > 0)
                 (void)kill(engine->pid, SIGKILL);

@@ -32,7 +32,10 @@ void engine_slot_flush(Keeper *keeper);
  */
 void engine_slot_answer(Keeper *keeper, const Answer *answer);
 
-/** engine_slot_fail() - give the engine up: it is killed and, when it has been reaped, replaced. */
+/**
+ * engine_slot_fail() - give the engine up: it is killed and, when it has been reaped, replaced
+ * @format:  why, for people; NULL: its end says it all
+ */
 void engine_slot_fail(Keeper *keeper, const char *format, ...) PRINTF_LIKE(2, 3);
 
 /** engine_slot_on_exit() - the engine was reaped: say why, schedule the next one. Its messages have been

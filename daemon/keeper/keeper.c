@@ -291,7 +291,7 @@ static void keeper_wait(Keeper *keeper, uint64_t deadline_usec) {
         if (pollfds[1].revents & POLLIN)
                 request_read(keeper, KEEPER_READS);
         else if (pollfds[1].revents & (POLLHUP | POLLERR))
-                engine_slot_fail(keeper, "it closed its socket");
+                engine_slot_fail(keeper, NULL);
         if (pollfds[0].revents) {
                 keeper_read_signals(keeper);
                 engine_slot_flush(keeper);

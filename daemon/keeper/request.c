@@ -176,7 +176,7 @@ static int request_upgrade(Keeper *keeper, const KeeperMessage *message) {
                 return 0;
         (void)snprintf(keeper->upgrade_path, sizeof(keeper->upgrade_path), "%s", message->text);
         keeper->wants_upgrade = true;
-        engine_slot_fail(keeper, "upgrade");
+        engine_slot_fail(keeper, NULL);
         return 0;
 }
 
@@ -233,7 +233,7 @@ void request_read(Keeper *keeper, unsigned n_max) {
         while (r == 1 && n_max-- > 0 && engine->socket_fd >= 0 && !engine->is_failed && !keeper->is_stopped)
                 r = request_read_one(keeper);
         if (r == 0)
-                engine_slot_fail(keeper, "it closed its socket");
+                engine_slot_fail(keeper, NULL);
         else if (r < 0 && r != -EAGAIN) {
                 engine_slot_fail(keeper, "a malformed message: %s", strerror(-r));
                 engine->socket_fd = fd_close(engine->socket_fd);
