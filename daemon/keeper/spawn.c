@@ -21,6 +21,7 @@
 /* linux/close_range.h is older than some C libraries that have the call. */
 #ifndef CLOSE_RANGE_UNSHARE
 #define CLOSE_RANGE_UNSHARE (1U << 1)
+#define CLOSE_RANGE_CLOEXEC (1U << 2)
 #endif
 
 #define SPAWN_STACK_SIZE (64u * 1024)
@@ -92,8 +93,10 @@ SPAWN_CHILD_CODE static void spawn_set_fds(SpawnJob *job) {
                 if ((fd == (int)i ? fcntl(fd, F_SETFD, 0) : dup2(fd, (int)i)) < 0)
                         spawn_fail(job, steps[MIN(i, ARRAY_SIZE(steps) - 1)], errno);
         }
-        /* Where this is not to be had, O_CLOEXEC does it alone. */
-        (void)close_range((unsigned)request->n_fds, ~0U, 0);
+        /* What is left is closed when the program executes, which the parent no longer waits for. Where
+         * neither is to be had, O_CLOEXEC at birth does it alone. */
+        if (close_range((unsigned)request->n_fds, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
+                (void)close_range((unsigned)request->n_fds, ~0U, 0);
 }
 
 SPAWN_CHILD_CODE static void spawn_reset_signals(void) {
