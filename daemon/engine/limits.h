@@ -13,6 +13,8 @@ enum {
 #define STOP_GRACE_DEFAULT_USEC (UINT64_C(10) * 1000000)
 #define LEASE_REATTACH_USEC                                                                                  \
         (UINT64_C(5) * 1000000) /* for the holder of a lease, after an engine's replacement */
+#define CLAIM_REATTACH_USEC                                                                                  \
+        (UINT64_C(5) * 1000000) /* for a lossless reader, likewise: the process may have to wait for it */
 #define REMOVE_REATTACH_USEC (UINT64_C(30) * 1000000) /* for the readers of a process that removes itself */
 #define DISK_RETRY_USEC (UINT64_C(500) * 1000)        /* between two attempts on a full disk */
 #define KILL_REPEAT_USEC (UINT64_C(100) * 1000)       /* between two SIGKILLs of a tree that is not empty */

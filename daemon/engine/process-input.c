@@ -57,9 +57,12 @@ void process_deliver(Process *process) {
         } else
                 r = 0;
         if (r == -EAGAIN) {
-                (void)event_assign(&process->stdin_event, process->host->base, process->stdin_fd, EV_WRITE,
-                                   input_on_writable, process);
-                (void)event_add(&process->stdin_event, NULL);
+                if (!event_pending(&process->stdin_event, EV_WRITE,
+                                   NULL)) { /* else it must not be assigned again */
+                        (void)event_assign(&process->stdin_event, process->host->base, process->stdin_fd,
+                                           EV_WRITE, input_on_writable, process);
+                        (void)event_add(&process->stdin_event, NULL);
+                }
         } else if (r < 0) {
                 if (r != -EPIPE)
                         (void)fprintf(stderr, "<3>process %" PRIu64 ": cannot deliver its input: %s\n",

@@ -202,14 +202,24 @@ void process_outputs_start(Process *process) {
 
 void process_reader_moved(Process *process) {
         uint64_t floor = UINT64_MAX;
+        bool claimed;
         Log *log;
 
         if (process_log(process, &log, NULL) < 0)
                 return;
         LIST_FOREACH(ProcessReader, reader, &process->readers, link)
-                if (reader->lossless)
+                if (reader->lossless) {
                         floor = MIN(floor, reader->offset);
+                        process->claim_usec = 0;
+                }
+        if (process->claim_usec != 0)
+                floor = log_begin(log);
         log_set_floor(log, floor);
+        claimed = floor != UINT64_MAX;
+        if (claimed != ((process->run.ended & RUN_CLAIMED) != 0)) {
+                process->run.ended ^= RUN_CLAIMED;
+                process_changed(process, PROCESS_CHANGED_RUN);
+        }
         if (process->waits_for_reader) {
                 process->waits_for_reader = false;
                 outputs_unblock(process);

@@ -235,6 +235,10 @@ static void process_on_timer(evutil_socket_t fd, short what, void *userdata) {
                 process->disk_retry_usec = 0;
                 process_disk_retry(process);
         }
+        if (process->claim_usec != 0 && process->claim_usec <= now) {
+                process->claim_usec = 0;
+                process_reader_moved(process);
+        }
         if (process->lease_deadline_usec != 0 && process->lease_deadline_usec <= now) {
                 process->lease_deadline_usec = 0;
                 (void)process_stop(process, "lease", process->config.kill_after_usec, 0, NULL);
@@ -255,6 +259,8 @@ void process_arm_timer(Process *process) {
 
         if (process->disk_retry_usec != 0)
                 next = MIN(next, process->disk_retry_usec);
+        if (process->claim_usec != 0)
+                next = MIN(next, process->claim_usec);
         if (process->lease_deadline_usec != 0)
                 next = MIN(next, process->lease_deadline_usec);
         if (process->run.stop_deadline_monotonic_usec != 0)

@@ -93,6 +93,7 @@ struct Process {
                 *timer; /* owned; the next of: stop deadline, timeout, lease, full disk; NULL until needed */
         uint64_t lease_deadline_usec; /* monotonic; 0: none */
         uint64_t disk_retry_usec;     /* monotonic; 0: none */
+        uint64_t claim_usec;  /* monotonic; until then a lossless reader may come back; 0: none is awaited */
         uint64_t killed_usec; /* monotonic; when SIGKILL was first sent to the tree in this stop; 0: not */
         Error spawn_error;    /* of the latest run if FAILED */
         List readers;

@@ -35,6 +35,7 @@ typedef struct ExitRecord {
 #define RUN_FAILED (1u << 4)  /* never executed */
 #define RUN_SPAWNED (1u << 5) /* the keeper said that it runs or ran */
 #define RUN_LOGGED_EXIT (1u << 6)
+#define RUN_CLAIMED (1u << 7) /* a lossless reader is there, or comes back after the engine was replaced */
 
 typedef struct RegistryRun {
         uint64_t process;

@@ -37,10 +37,9 @@ static int start_subscribe(Wait *wait, Process *process, StartWish *wish, Error 
 
         if (!wish->has_subscribe)
                 return 0;
-        if (!wish->subscribe.has_from && !wish->subscribe.has_since && !wish->subscribe.has_lines) {
-                wish->subscribe.has_from = true;
-                wish->subscribe.from = process->run.start_offset;
-        }
+        if (!wish->subscribe.has_from && !wish->subscribe.from_end && !wish->subscribe.has_since &&
+            !wish->subscribe.has_lines)
+                wish->subscribe.begin_run = process->run.run;
         return subscription_new(wait->request->client, process, &wish->subscribe, &from, &end, reterr_error);
 }
 

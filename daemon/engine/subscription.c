@@ -291,6 +291,8 @@ static int subscription_seek(Subscription *sub, Log *log, const SubscriptionOpti
                              Error *reterr_error) {
         int r = 0;
 
+        if (options->begin_run != 0)
+                return log_seek_run(log, &sub->cursor, (uint32_t)options->begin_run);
         if (options->run != 0) {
                 r = log_seek_run(log, &sub->cursor, (uint32_t)options->run);
                 if (r == -ENOENT)

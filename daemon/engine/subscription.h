@@ -26,8 +26,9 @@ typedef struct SubscriptionOptions {
         uint64_t since_usec;
         uint64_t last_lines;
         uint64_t head_bytes;
-        uint64_t run;     /* 0: all */
-        unsigned sources; /* bits 1 << Source */
+        uint64_t run;       /* 0: all */
+        uint64_t begin_run; /* not 0: begin with this run, and go on beyond it */
+        unsigned sources;   /* bits 1 << Source */
         bool follow;
         bool lossless;
         int until; /* SubscriptionUntil */
