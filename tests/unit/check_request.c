@@ -174,8 +174,7 @@ START_TEST(a_child_has_the_limit_that_the_daemon_was_started_with)
 {
         int in, out;
 
-        fixture_spawn_pipes(7, 2, "ulimit -Sn; ulimit -Hn; ls -m /proc/$$/fd; echo $MARK", &in,
-                            &out);
+        fixture_spawn_pipes(7, 2, "ulimit -Sn; ulimit -Hn; ls -m /proc/$$/fd; echo $MARK", &in, &out);
         fixture_ck_line(out, "200\n");
         fixture_ck_line(out, "300\n");
         fixture_ck_line(out, "0, 1, 2\n");
