@@ -49,28 +49,27 @@ static int store_inspect(Store *store, bool *ret_doubtful, Error *reterr_error) 
         char wal_path[4096];
         uint64_t page_size, n_pages;
         sqlite3_file *file;
-        sqlite3_int64 size;
         struct stat st;
         bool has_wal;
 
         (void)snprintf(wal_path, sizeof(wal_path), "%s-wal", store->path);
         has_wal = stat(wal_path, &st) == 0 && st.st_size > 0;
-        (void)sqlite3_file_control(store->db, "main", SQLITE_FCNTL_FILE_POINTER, &file);
-        if (file->pMethods->xFileSize(file, &size) != SQLITE_OK)
-                return error_set_errno(reterr_error, EIO, "cannot read the registry '%s'", store->path);
+        if (stat(store->path, &st) < 0)
+                return error_set_errno(reterr_error, errno, "cannot stat the registry '%s'", store->path);
         *ret_doubtful = false;
-        if (size == 0 && !has_wal)
+        if (st.st_size == 0 && !has_wal)
                 return 0;
-        if (size < HEADER_SIZE || file->pMethods->xRead(file, header, sizeof(header), 0) != SQLITE_OK ||
+        (void)sqlite3_file_control(store->db, "main", SQLITE_FCNTL_FILE_POINTER, &file);
+        if (st.st_size < HEADER_SIZE || file->pMethods->xRead(file, header, sizeof(header), 0) != SQLITE_OK ||
             memcmp(header, "SQLite format 3", 16) != 0)
                 return error_set_errno(reterr_error, EUCLEAN, "'%s' is damaged or no registry", store->path);
         page_size = (uint64_t)header[16] << 8 | header[17];
         n_pages = (uint64_t)header[28] << 24 | (uint64_t)header[29] << 16 | (uint64_t)header[30] << 8 |
                   header[31];
-        *ret_doubtful = page_size * n_pages > (uint64_t)size;
+        *ret_doubtful = page_size * n_pages > (uint64_t)st.st_size;
         if (*ret_doubtful && !has_wal)
                 return error_set_errno(reterr_error, EUCLEAN, "the registry '%s' is cut off at %lld bytes",
-                                       store->path, (long long)size);
+                                       store->path, (long long)st.st_size);
         return 0;
 }
 
