@@ -11,12 +11,17 @@
 
 #define CHECK_AT 30 /* where the check stands in a record */
 
-/* FNV-1a, folded to 16 bits. A block of zeros, which is what a power loss likes to leave, does not pass. */
+/* Four rounds of multiply and shift over the record's words, folded to 16 bits. A block of zeros, which is
+ * what a power loss likes to leave, does not pass. */
 static uint16_t index_check(const uint8_t *bytes) {
-        uint32_t hash = UINT32_C(2166136261);
+        uint64_t words[4] = { le64_get(bytes), le64_get(bytes + 8), le64_get(bytes + 16),
+                              le64_get(bytes + 24) & UINT64_C(0x0000ffffffffffff) };
+        uint64_t hash = UINT64_C(0x9e3779b97f4a7c15);
 
-        for (size_t i = 0; i < CHECK_AT; i++)
-                hash = (hash ^ bytes[i]) * UINT32_C(16777619);
+        for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
+                hash = (hash ^ words[i]) * UINT64_C(0xd6e8feb86659fd93);
+                hash ^= hash >> 32;
+        }
         return (uint16_t)(hash ^ hash >> 16);
 }
 
@@ -83,12 +88,21 @@ int index_read(int fd, uint32_t number, IndexRecord *ret_records, size_t n) {
         return (int)n;
 }
 
+uint32_t index_skip(int fd, uint32_t number) {
+        off_t at = ((off_t)number + 1) * INDEX_RECORD_SIZE, data;
+
+        data = lseek(fd, at, SEEK_DATA);
+        if (data < 0 && errno == ENXIO)
+                return UINT32_MAX;
+        return data > at ? (uint32_t)(data / INDEX_RECORD_SIZE) : number + 1;
+}
+
 /* The first sound record at or after 'number' and before 'end'. Return: 1; 0 if there is none; -errno. */
 static int index_read_sound(int fd, uint32_t number, uint32_t end, IndexRecord *ret_record,
                             uint32_t *ret_number) {
         int r;
 
-        for (; number < end; number++) {
+        for (; number < end; number = index_skip(fd, number)) {
                 r = index_read(fd, number, ret_record, 1);
                 if (r <= 0)
                         return r;
@@ -119,13 +133,22 @@ int index_find(int fd, uint32_t first, uint32_t end, IndexKey key, uint64_t valu
         return 0;
 }
 
-int index_reserve(int fd, uint32_t n) {
+int index_reserve(int fd, uint32_t from, uint32_t n) {
         int r;
 
         do
-                r = fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)n * INDEX_RECORD_SIZE);
+                r = fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)from * INDEX_RECORD_SIZE,
+                              (off_t)n * INDEX_RECORD_SIZE);
         while (r < 0 && errno == EINTR);
         if (r == 0 || errno == EOPNOTSUPP || errno == ENOSYS)
                 return 0;
         return errno == EDQUOT ? -ENOSPC : -errno;
+}
+
+void index_punch(int fd, uint32_t n) {
+        off_t end = (off_t)n * INDEX_RECORD_SIZE / INDEX_BLOCK_BYTES * INDEX_BLOCK_BYTES;
+
+        if (end > INDEX_BLOCK_BYTES)
+                (void)fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, INDEX_BLOCK_BYTES,
+                                end - INDEX_BLOCK_BYTES);
 }

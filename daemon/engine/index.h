@@ -10,6 +10,7 @@
 #include "common/macro.h"
 
 #define INDEX_RECORD_SIZE 32
+#define INDEX_BLOCK_BYTES 4096 /* of the file; room is taken and given back in whole ones */
 #define INDEX_BLOCK_RECORDS 64 /* most records in one index_read() */
 
 /* Kinds beyond those of the protocol. Every segment's record 0 is a HEAD: when the segment was begun
@@ -66,8 +67,16 @@ int index_read(int fd, uint32_t number, IndexRecord *ret_records, size_t n);
  */
 int index_find(int fd, uint32_t first, uint32_t end, IndexKey key, uint64_t value, uint32_t *ret_number);
 
+/** index_skip() - the next number behind a damaged record that can be sound: holes in the file are passed
+ * over at once. UINT32_MAX if there is none. */
+uint32_t index_skip(int fd, uint32_t number);
+
 /**
- * index_reserve() - have room on disk for records up to number n, without making the file longer
+ * index_reserve() - have room on disk for n records from a number on, without making the file longer
  * Return: 0; -ENOSPC; -errno. Where the file system cannot reserve, nothing is promised and 0 is returned.
  */
-int index_reserve(int fd, uint32_t n);
+int index_reserve(int fd, uint32_t from, uint32_t n);
+
+/** index_punch() - give back the room of the records below n, but for the first block's; they read as
+ * damaged. */
+void index_punch(int fd, uint32_t n);

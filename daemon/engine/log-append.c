@@ -28,7 +28,7 @@ int log_drop_oldest(Log *log, Error *reterr_error) {
         if (log->old.begin == oldest->begin)
                 log_files_close(&log->old);
         log->kept_bytes -= oldest->size;
-        log->kept_records -= oldest->n_records;
+        log->kept_records -= log_kept_records(log, oldest);
         log->n_segments--;
         memmove(oldest, oldest + 1, log->n_segments * sizeof(*oldest));
         return 1;
@@ -45,8 +45,9 @@ static bool log_is_enough(const Log *log, uint64_t bytes, uint64_t records) {
 int log_retain(Log *log, Error *reterr_error) {
         int r;
 
-        while (log->n_segments > 1 && log_is_enough(log, log->kept_bytes - log->segments[0].size,
-                                                    log->kept_records - log->segments[0].n_records)) {
+        while (log->n_segments > 1 &&
+               log_is_enough(log, log->kept_bytes - log->segments[0].size,
+                             log->kept_records - log_kept_records(log, &log->segments[0]))) {
                 r = log_drop_oldest(log, reterr_error);
                 if (r <= 0)
                         return r;
@@ -55,8 +56,24 @@ int log_retain(Log *log, Error *reterr_error) {
 }
 
 static bool log_index_is_full(const Log *log) {
-        return (uint64_t)log_current(log)->n_records * INDEX_RECORD_SIZE >=
-               LOG_INDEX_FACTOR * MAX(log->options.segment_bytes, SEGMENT_BYTES_MIN);
+        return log_current(log)->n_records >= log_records_max(log);
+}
+
+/* Make room in a full index. A segment without bytes cannot be followed by another one, which would have the
+ * same name: there the oldest records go, but for the very first ones. */
+static void log_make_room_for_record(Log *log) {
+        Segment *current = log_current(log);
+        uint32_t half = log_records_max(log) / 2;
+
+        if (!log_index_is_full(log) ||
+            log->is_discarding) /* then the gap is not complete yet: the segment stays */
+                return;
+        if (current->size > 0)
+                (void)log_rotate(log, 0, NULL);
+        else if (current->n_records - log->n_punched >= 2 * half) {
+                index_punch(log->current.index_fd, current->n_records - half);
+                log->n_punched = current->n_records - half;
+        }
 }
 
 /* How many bytes may come now. While the floor holds more than retention would, the log may grow by one
@@ -258,9 +275,7 @@ int log_record(Log *log, RecordKind kind, Source source, uint32_t run, uint64_t 
         for (;;) {
                 r = log_make_ready(log, reterr_error);
                 if (r == 0) {
-                        /* While bytes are discarded the segment stays: the gap is not complete yet. */
-                        if (log_index_is_full(log) && log_current(log)->size > 0 && !log->is_discarding)
-                                (void)log_rotate(log, 0, NULL);
+                        log_make_room_for_record(log);
                         (void)log_retain(log, NULL);
                         record.time_usec = log_now(log);
                         r = index_write(log->current.index_fd, log_current(log)->n_records, &record, 1);

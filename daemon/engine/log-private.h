@@ -23,6 +23,14 @@ typedef struct LogFiles {
         int index_fd;   /* owned; -1: closed */
 } LogFiles;
 
+/* Records that were read ahead. */
+typedef struct LogBlock {
+        uint64_t segment; /* begin of the segment they are of */
+        uint32_t number;  /* of the first one */
+        uint32_t n;
+        IndexRecord records[LOG_READ_RECORDS];
+} LogBlock;
+
 /* A log has a few hundred bytes and 24 for each segment, since there are many of them. The last segment is
  * the one that is written to ("the current one"). Where log_end() is above the current segment's last byte,
  * the bytes between are lost, and the next data goes into a new segment, behind a GAP record. */
@@ -48,6 +56,8 @@ struct Log {
         uint32_t run;             /* the latest one seen */
         uint32_t n_reserved;      /* records for which the current index has room on disk */
         uint64_t discarded_bytes; /* size of the memfd while discarding */
+        uint32_t n_punched;       /* records of the current index whose room was given back */
+        LogBlock *block;          /* owned; NULL while nobody reads */
         LogFiles current;
         LogFiles old; /* the older segment that was read last */
 };
@@ -59,6 +69,17 @@ static inline Segment *log_current(const Log *log) {
 /* The offset behind a segment's last byte. */
 static inline uint64_t segment_end(const Segment *segment) {
         return segment->begin + segment->size;
+}
+
+/* How many records an index holds before a new segment is begun. */
+static inline uint32_t log_records_max(const Log *log) {
+        return (uint32_t)(LOG_INDEX_FACTOR * MAX(log->options.segment_bytes, SEGMENT_BYTES_MIN) /
+                          INDEX_RECORD_SIZE);
+}
+
+/* How many records of a segment take room on disk, as far as retention is concerned. */
+static inline uint32_t log_kept_records(const Log *log, const Segment *segment) {
+        return MIN(segment->n_records, log_records_max(log));
 }
 
 /** log_now() - the time for the next record: the clock's, unless that went back. */
@@ -114,6 +135,15 @@ uint32_t log_find_segment(const Log *log, uint64_t begin);
  * Return: how many, 0 behind the last one (or where the file was cut by somebody else); -errno.
  */
 int log_read_records(Log *log, const Segment *segment, uint32_t number, IndexRecord *ret_records);
+
+/**
+ * log_skip_damaged() - where to go on behind a block of n records that begins at 'number'
+ * If all of it is damaged, as where room was given back, what follows may be far away.
+ *
+ * Return: the next number to look at; -errno.
+ */
+int64_t log_skip_damaged(Log *log, const Segment *segment, uint32_t number, const IndexRecord *records,
+                         int n);
 
 /** log_data_end() - where the bytes of a DATA record end, given the record behind it (NULL: it is the last).
  */

@@ -4,7 +4,8 @@
  * record until another one comes, since that may still grow. Wherever the next thing stands above the
  * cursor's offset, the bytes between are lost to this reader, whatever the reason, and it gets a gap. */
 
-#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "daemon/engine/log-private.h"
 #include "daemon/engine/log.h"
@@ -41,6 +42,47 @@ int log_read_records(Log *log, const Segment *segment, uint32_t number, IndexRec
                           MIN(segment->n_records - number, (uint32_t)LOG_READ_RECORDS));
 }
 
+/* As log_read_records(), from the block that was read last where it has them: a reader who goes through
+ * records one by one reads the index once in LOG_READ_RECORDS. */
+static int log_read_ahead(Log *log, const Segment *segment, uint32_t number, IndexRecord *ret_records) {
+        LogBlock *block = log->block;
+        int r;
+
+        if (block && block->segment == segment->begin && number - block->number < block->n) {
+                r = (int)(block->n - (number - block->number));
+                memcpy(ret_records, &block->records[number - block->number],
+                       (size_t)r * sizeof(*ret_records));
+                return r;
+        }
+        r = log_read_records(log, segment, number, ret_records);
+        if (r <= 1)
+                return r;
+        if (!block)
+                block = log->block = malloc(sizeof(*block)); /* without it, it works as well */
+        if (block) {
+                block->segment = segment->begin;
+                block->number = number;
+                block->n = (uint32_t)r;
+                memcpy(block->records, ret_records, (size_t)r * sizeof(*ret_records));
+        }
+        return r;
+}
+
+/* Behind a block of nothing but damaged records. Return: the next number to look at; -errno. */
+int64_t log_skip_damaged(Log *log, const Segment *segment, uint32_t number, const IndexRecord *records,
+                         int n) {
+        const LogFiles *files;
+        int r;
+
+        for (int i = 0; i < n; i++)
+                if (records[i].kind != INDEX_DAMAGED)
+                        return number + (uint32_t)n;
+        r = log_files_of(log, segment, &files);
+        if (r < 0)
+                return r;
+        return MIN(index_skip(files->index_fd, number + (uint32_t)n - 1), segment->n_records);
+}
+
 uint64_t log_data_end(const Segment *segment, const IndexRecord *next) {
         return next ? MIN(next->offset, segment_end(segment)) : segment_end(segment);
 }
@@ -48,9 +90,10 @@ uint64_t log_data_end(const Segment *segment, const IndexRecord *next) {
 /* The first sound record behind 'number'. Return: 1; 0 if there is none; -errno. */
 static int log_next_sound(Log *log, const Segment *segment, uint32_t number, IndexRecord *ret_record) {
         IndexRecord records[LOG_READ_RECORDS];
+        int64_t next;
         int r;
 
-        for (;;) {
+        for (;; number = (uint32_t)next) {
                 r = log_read_records(log, segment, number, records);
                 if (r <= 0)
                         return r;
@@ -59,7 +102,9 @@ static int log_next_sound(Log *log, const Segment *segment, uint32_t number, Ind
                                 *ret_record = records[i];
                                 return 1;
                         }
-                number += (uint32_t)r;
+                next = log_skip_damaged(log, segment, number, records, r);
+                if (next < 0)
+                        return (int)next;
         }
 }
 
@@ -215,11 +260,19 @@ static int step_record(Step *step, int i) {
 /* Look at the records from the cursor on. */
 static int step_records(Step *step) {
         uint32_t first = step->cursor->record;
+        int64_t next;
         int r;
 
-        step->n = log_read_records(step->log, step->segment, first, step->records);
+        step->n = log_read_ahead(step->log, step->segment, first, step->records);
         if (step->n <= 0)
                 return step->n;
+        next = log_skip_damaged(step->log, step->segment, first, step->records, step->n);
+        if (next < 0)
+                return (int)next;
+        if (next > first + (uint32_t)step->n) {
+                step->cursor->record = (uint32_t)next;
+                return STEP_AGAIN;
+        }
         do
                 r = step_record(step, (int)(step->cursor->record - first));
         while (r == STEP_AGAIN && step->cursor->record - first < (uint32_t)step->n);

@@ -206,9 +206,10 @@ static bool wanted_matches(const Wanted *wanted, const IndexRecord *record) {
 static int log_search_forward(Log *log, const Segment *segment, const Wanted *wanted, uint32_t *ret_number) {
         IndexRecord records[LOG_READ_RECORDS];
         uint32_t number = 0;
+        int64_t next;
         int r;
 
-        for (;;) {
+        for (;; number = (uint32_t)next) {
                 r = log_read_records(log, segment, number, records);
                 if (r <= 0)
                         return r;
@@ -217,7 +218,9 @@ static int log_search_forward(Log *log, const Segment *segment, const Wanted *wa
                                 *ret_number = number + (uint32_t)i;
                                 return 1;
                         }
-                number += (uint32_t)r;
+                next = log_skip_damaged(log, segment, number, records, r);
+                if (next < 0)
+                        return (int)next;
         }
 }
 
@@ -268,6 +271,27 @@ int log_seek_run(Log *log, LogCursor *ret_cursor, uint32_t run) {
 typedef int (*LogBackFn)(Log *log, const Segment *segment, const IndexRecord *record, uint64_t end,
                          void *userdata);
 
+/* Before a block of nothing but damaged records that begins at 'first': if all the room from the second block
+ * of the file up to here was given back, go on before it. */
+static int log_skip_back(Log *log, const Segment *segment, const IndexRecord *records, int n,
+                         uint32_t *first) {
+        const uint32_t kept = INDEX_BLOCK_BYTES / INDEX_RECORD_SIZE;
+        const LogFiles *files;
+        int r;
+
+        for (int i = 0; i < n; i++)
+                if (records[i].kind != INDEX_DAMAGED)
+                        return 0;
+        if (*first <= kept)
+                return 0;
+        r = log_files_of(log, segment, &files);
+        if (r < 0)
+                return r;
+        if (index_skip(files->index_fd, kept) > *first)
+                *first = kept;
+        return 0;
+}
+
 static int log_walk_back(Log *log, LogBackFn fn, void *userdata) {
         IndexRecord records[LOG_READ_RECORDS];
         uint32_t number, first;
@@ -286,6 +310,9 @@ static int log_walk_back(Log *log, LogBackFn fn, void *userdata) {
                         if (n < 0)
                                 return n;
                         n = MIN(n, (int)(number - first));
+                        r = log_skip_back(log, segment, records, n, &first);
+                        if (r < 0)
+                                return r;
                         while (n-- > 0) {
                                 if (records[n].kind == INDEX_DAMAGED)
                                         continue;

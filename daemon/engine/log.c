@@ -105,7 +105,7 @@ static int log_recover(Log *log, Error *reterr_error) {
         }
         for (uint32_t i = 0; i < log->n_segments; i++) {
                 log->kept_bytes += segments[i].size;
-                log->kept_records += segments[i].n_records;
+                log->kept_records += log_kept_records(log, &segments[i]);
         }
         return 0;
 }
@@ -206,14 +206,14 @@ int log_files_of(Log *log, const Segment *segment, const LogFiles **ret_files) {
 
 int log_reserve(Log *log) {
         uint32_t n = log_current(log)->n_records;
-        uint32_t block = 4096 / INDEX_RECORD_SIZE;
+        uint32_t block = INDEX_BLOCK_BYTES / INDEX_RECORD_SIZE;
         uint32_t want;
         int r;
 
         if (log->n_reserved >= n + LOG_RESERVE_RECORDS + 1)
                 return 0;
         want = (n + n / 8 + LOG_RESERVE_RECORDS) / block * block + block;
-        r = index_reserve(log->current.index_fd, want);
+        r = index_reserve(log->current.index_fd, n, want - n);
         if (r == 0)
                 log->n_reserved = want;
         return r;
@@ -272,8 +272,11 @@ fail:
 }
 
 void log_commit(Log *log, const IndexRecord *record) {
-        log_current(log)->n_records++;
-        log->kept_records++;
+        Segment *segment = log_current(log);
+
+        if (segment->n_records < log_records_max(log))
+                log->kept_records++;
+        segment->n_records++;
         log->last = *record;
         log->has_pending = false;
         log->time_usec = record->time_usec;
@@ -309,7 +312,7 @@ static int log_create_files(Log *log, uint32_t data_reserve, LogFiles *ret_files
                 return files.data_fd;
         r = files.index_fd = segment_open(log->path, log->end, SEGMENT_INDEX, O_RDWR | O_CREAT | O_TRUNC);
         if (r >= 0)
-                r = index_reserve(files.index_fd, 4096 / INDEX_RECORD_SIZE);
+                r = index_reserve(files.index_fd, 0, INDEX_BLOCK_BYTES / INDEX_RECORD_SIZE);
         if (r >= 0 && data_reserve > 0 &&
             fallocate(files.data_fd, FALLOC_FL_KEEP_SIZE, 0, data_reserve) < 0 &&
             (errno == ENOSPC || errno == EDQUOT))
@@ -354,7 +357,8 @@ int log_rotate(Log *log, uint32_t data_reserve, Error *reterr_error) {
         log->last = last;
         log->time_usec = last.time_usec;
         log->has_pending = log->has_excess = false;
-        log->n_reserved = 4096 / INDEX_RECORD_SIZE;
+        log->n_reserved = INDEX_BLOCK_BYTES / INDEX_RECORD_SIZE;
+        log->n_punched = 0;
         log->is_ready = true;
         return 0;
 }
@@ -362,6 +366,8 @@ int log_rotate(Log *log, uint32_t data_reserve, Error *reterr_error) {
 void log_idle(Log *log) {
         log_files_close(&log->current);
         log_files_close(&log->old);
+        free(log->block);
+        log->block = NULL;
         log->is_ready = false;
         log->n_reserved = 0;
 }

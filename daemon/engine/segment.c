@@ -21,6 +21,10 @@
 #define DIGITS 20
 #define SUFFIX_SIZE 4 /* ".log" */
 
+/* Larger files are not ours: Segment could not hold their sizes. */
+#define SEGMENT_DATA_MAX UINT32_MAX
+#define SEGMENT_INDEX_MAX ((uint64_t)UINT32_MAX * INDEX_RECORD_SIZE)
+
 /* What segment_scan() has found so far. */
 typedef struct Scan {
         const char *path;  /* borrowed */
@@ -155,7 +159,7 @@ static int scan_size(Scan *scan, int dir_fd, Segment *segment, SegmentFile file,
         }
         if (!S_ISREG(st.st_mode))
                 return error_set_errno(reterr_error, EUCLEAN, "'%s/%s' is not a file", scan->path, name);
-        if (st.st_size > UINT32_MAX / 2)
+        if (st.st_size > (off_t)(file == SEGMENT_DATA ? SEGMENT_DATA_MAX : SEGMENT_INDEX_MAX))
                 return error_set_errno(reterr_error, EUCLEAN, "'%s/%s' is larger than any segment",
                                        scan->path, name);
         *ret_size = (uint64_t)st.st_size;

@@ -170,10 +170,40 @@ START_TEST(reserved_room_does_not_make_the_file_longer)
 {
         struct stat st;
 
-        ck_assert_int_eq(index_reserve(fd, 1024), 0);
+        ck_assert_int_eq(index_reserve(fd, 0, 1024), 0);
         ck_assert_int_eq(fstat(fd, &st), 0);
         ck_assert_int_eq(st.st_size, 0);
         ck_assert_int_ge(st.st_blocks * 512, 1024 * INDEX_RECORD_SIZE);
+}
+END_TEST
+
+START_TEST(punched_records_are_passed_over_at_once)
+{
+        enum {
+                N = 1 << 20
+        };
+        IndexRecord record;
+        struct stat st;
+        uint32_t number;
+
+        record = record_at(0);
+        ck_assert_int_eq(index_write(fd, 0, &record, 1), 0);
+        for (uint32_t i = N - 300; i < N; i++) {
+                record = record_at(i);
+                ck_assert_int_eq(index_write(fd, i, &record, 1), 0);
+        }
+        index_punch(fd, N - 10);
+        ck_assert_int_eq(fstat(fd, &st), 0);
+        ck_assert_int_eq(st.st_size, (off_t)N * INDEX_RECORD_SIZE);
+        ck_assert_int_le(st.st_blocks * 512, 3 * INDEX_BLOCK_BYTES);
+        ck_assert_int_eq(index_read(fd, 0, &record, 1), 1);
+        ck_assert_int_eq(record.kind, RECORD_DATA); /* the first block stays */
+        number = index_skip(fd, 1000);
+        ck_assert_uint_ge(number, N - 300);
+        ck_assert_uint_le(number, N - 10);
+        ck_assert_uint_eq(index_skip(fd, N - 1), UINT32_MAX);
+        ck_assert_int_eq(index_find(fd, 0, N, INDEX_BY_OFFSET, N - 5, &number), 0);
+        ck_assert_uint_eq(number, N - 5);
 }
 END_TEST
 
@@ -183,7 +213,7 @@ START_TEST(errors_come_back_as_errno)
 
         ck_assert_int_eq(index_write(-1, 0, &record, 1), -EBADF);
         ck_assert_int_eq(index_read(-1, 0, &record, 1), -EBADF);
-        ck_assert_int_eq(index_reserve(-1, 1), -EBADF);
+        ck_assert_int_eq(index_reserve(-1, 0, 1), -EBADF);
 }
 END_TEST
 
@@ -199,6 +229,7 @@ static Suite *index_suite(void) {
         tcase_add_test(tcase, bisection_finds_what_a_scan_finds);
         tcase_add_test(tcase, bisection_passes_over_damaged_records);
         tcase_add_test(tcase, reserved_room_does_not_make_the_file_longer);
+        tcase_add_test(tcase, punched_records_are_passed_over_at_once);
         tcase_add_test(tcase, errors_come_back_as_errno);
         suite_add_tcase(suite, tcase);
         return suite;

@@ -232,6 +232,45 @@ START_TEST(the_index_is_bounded_as_the_data_is)
 }
 END_TEST
 
+START_TEST(records_without_bytes_are_bounded_too)
+{
+        LogCursor behind = {}, cursor = {};
+        uint64_t last = 0, n = 0;
+        struct stat st;
+        LogChunk chunk;
+
+        log_test_open(1, 0);
+        put_record(RECORD_START, 1, 42);
+        ck_assert_int_eq(log_next(test_log, &behind, 1, BOTH, &chunk), 1);
+        for (uint64_t i = 1; i <= 50000; i++)
+                put_record(RECORD_INPUT, 1, i);
+        ck_assert_int_eq(stat(log_test_file(0, ".idx"), &st), 0);
+        ck_assert_int_le(st.st_blocks * 512, 2 * LOG_INDEX_FACTOR * 64 * 1024);
+        for (int pass = 0; pass < 2; pass++) {
+                cursor = (LogCursor){};
+                ck_assert_int_eq(log_next(test_log, &cursor, 1, BOTH, &chunk), 1);
+                ck_assert_uint_eq(chunk.header.kind, RECORD_START); /* the first ones stay */
+                ck_assert_int_eq(log_seek_run(test_log, &cursor, 1), 0);
+                last = n = 0;
+                while (log_next(test_log, pass == 0 ? &behind : &cursor, 1, BOTH, &chunk) > 0) {
+                        ck_assert(chunk.header.kind == RECORD_START || chunk.argument > last);
+                        last = chunk.header.kind == RECORD_START ? 0 : chunk.argument;
+                        n++;
+                }
+                ck_assert_uint_eq(last, 50000);
+                ck_assert_uint_ge(n, 4096);
+                ck_assert_uint_le(n, 2 * 8192);
+                ck_assert_int_eq(log_last_record(test_log, RECORD_START, 0, &chunk), 1);
+                ck_assert_uint_eq(chunk.argument, 42);
+                log_test_open(1, 0);
+        }
+        put(SOURCE_STDOUT, 1, "a");
+        put(SOURCE_STDOUT, 1, "b");
+        ck_assert_str_eq(read_on(&cursor, 10, BOTH), "1@0'ab'");
+        ck_assert_int_eq(log_test_file_size(1, ".log"), 1); /* a segment with bytes is followed by another */
+}
+END_TEST
+
 /* ---- full disks, no descriptors ---- */
 
 START_TEST(a_full_disk_first_gives_up_the_oldest_segments)
@@ -360,6 +399,7 @@ static Suite *log_append_suite(void) {
         tcase_add_test(tcase, nothing_at_or_above_the_floor_is_dropped);
         tcase_add_test(tcase, a_pipe_that_waits_still_tells_that_it_is_empty_or_ended);
         tcase_add_test(tcase, the_index_is_bounded_as_the_data_is);
+        tcase_add_test(tcase, records_without_bytes_are_bounded_too);
         tcase_add_test(tcase, a_full_disk_first_gives_up_the_oldest_segments);
         tcase_add_test(tcase, a_full_disk_that_gives_nothing_back_refuses_and_moves_nothing);
         tcase_add_test(tcase, a_full_disk_costs_no_history_for_nothing);
