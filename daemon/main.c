@@ -23,8 +23,9 @@
 #include "daemon/keeper/upgrade.h"
 
 #define SYSTEM_SOCKET "/run/pmux/socket"
-#define DAEMON_LOG_MAX (1 << 20)  /* bytes; a longer one is put aside when a daemon starts */
-#define DAEMON_TELL_MAX 4096      /* bytes of the log that are shown when the daemon does not come up */
+#define DAEMON_LOG_MAX (1 << 20) /* bytes; a longer one is put aside when a daemon starts */
+#define DAEMON_TELL_MAX 4096     /* bytes of the log that are shown when the daemon does not come up */
+#define KEEPER_STOP_USEC (95 * USEC_PER_SEC)
 #define KEEPER_OOM_SCORE_ADJ -900 /* its death is everybody's */
 
 enum {
@@ -320,6 +321,7 @@ static int keep(KeeperConfig *config, SetupListeners *listeners, int state_fd) {
         int r;
 
         config->engine_program = "/proc/self/exe";
+        config->stop_usec = KEEPER_STOP_USEC;
         r = keeper_init(&keeper, config, &error);
         if (r == 0 && state_fd >= 0)
                 r = upgrade_load(state_fd, &keeper, &error);
@@ -343,6 +345,7 @@ static int start_daemon(const Options *options) {
         if (r < 0)
                 r = fail(&error);
         else {
+                (void)!chdir("/"); /* keeps no file system busy; all paths are absolute */
                 setup_lock_sign(config.lock_fd);
                 raise_nofile(&config);
                 lower_oom_score(&config);

@@ -24,9 +24,11 @@
 #include "daemon/keeper/upgrade.h"
 #include "daemon/keeper/watchdog.h"
 
-#define KEEPER_STOP_USEC (95 * USEC_PER_SEC) /* for the engine to stop everything */
-#define KEEPER_KILL_USEC (5 * USEC_PER_SEC)  /* for what is killed at the end to be gone */
-#define KEEPER_READS 64                      /* messages of the engine in one turn of the loop */
+#define KEEPER_KILL_USEC (5 * USEC_PER_SEC)    /* for what is killed at the end to be gone */
+#define KEEPER_SWEEP_USEC (10 * USEC_PER_MSEC) /* the longest that one sweep for ended children may take */
+#define KEEPER_SWEEP_REST 20                   /* times what a sweep took: until the next */
+#define KEEPER_SWEEP_REST_MAX_USEC (50 * USEC_PER_MSEC)
+#define KEEPER_READS 64 /* messages of the engine in one turn of the loop */
 
 int keeper_keep_fd(int fd) {
         int kept;
@@ -147,8 +149,9 @@ static KeeperUsage keeper_usage(const struct rusage *rusage) {
         };
 }
 
-/* Reaps one child. Returns its pid, 0: none has ended, -ECHILD: there is none. */
-static pid_t keeper_reap_one(Keeper *keeper) {
+/* Reaps one child, this one (P_PID) or any (P_ALL). Returns its pid, 0: none has ended, -ECHILD: there is
+ * none. */
+static pid_t keeper_reap_one(Keeper *keeper, idtype_t type, pid_t pid) {
         EngineSlot *engine = &keeper->engine;
         siginfo_t info = {};
         struct rusage rusage;
@@ -156,7 +159,7 @@ static pid_t keeper_reap_one(Keeper *keeper) {
         Child *child;
 
         /* The system call tells si_code and rusage, of which the C library's calls tell but one each. */
-        while (syscall(SYS_waitid, P_ALL, 0, &info, WEXITED | WNOHANG, &rusage) < 0)
+        while (syscall(SYS_waitid, type, pid, &info, WEXITED | WNOHANG, &rusage) < 0)
                 if (errno != EINTR)
                         return -errno;
         if (info.si_pid == 0)
@@ -174,6 +177,25 @@ static pid_t keeper_reap_one(Keeper *keeper) {
                 engine->reaped = info.si_pid;
         }
         return info.si_pid;
+}
+
+/* Reaps what no signal named: SIGCHLD is not queued, one may stand for many. To look for them costs the
+ * kernel a walk over all children (about a millisecond for 8,000), so that it is done again only after twenty
+ * times as long as it took: with few children at once, with very many a little later than the children that
+ * were named. */
+static void keeper_sweep(Keeper *keeper) {
+        uint64_t start = clock_monotonic_usec(), last = start, now = start;
+        pid_t pid;
+
+        keeper->sweep_usec = USEC_INFINITY;
+        do {
+                last = now;
+                pid = keeper_reap_one(keeper, P_ALL, 0);
+                now = clock_monotonic_usec();
+        } while (pid > 0 && !keeper->is_stopped && now - start < KEEPER_SWEEP_USEC);
+        keeper->sweep_after_usec = now + MIN((now - last) * KEEPER_SWEEP_REST, KEEPER_SWEEP_REST_MAX_USEC);
+        if (pid > 0)
+                keeper->sweep_usec = keeper->sweep_after_usec;
 }
 
 /* SIGKILL to every child of ours; the children of those become ours in turn, we are their subreaper. */
@@ -205,7 +227,7 @@ static void keeper_kill_everything(Keeper *keeper) {
         for (;;) {
                 keeper_kill_children(keeper);
                 do
-                        pid = keeper_reap_one(keeper);
+                        pid = keeper_reap_one(keeper, P_ALL, 0);
                 while (pid > 0);
                 if (pid < 0)
                         break;
@@ -228,7 +250,7 @@ static void keeper_terminate(Keeper *keeper, int signal) {
         }
         (void)sd_notify(0, "STOPPING=1\nSTATUS=Stopping every process");
         keeper->is_terminating = true;
-        keeper->terminate_usec = clock_monotonic_usec() + KEEPER_STOP_USEC;
+        keeper->terminate_usec = clock_monotonic_usec() + keeper->config.stop_usec;
         keeper->engine.owes_terminate = true;
         keeper->engine.start_usec = 0;
         if (!keeper->has_served && !keeper->is_upgraded && keeper->children.n == 0)
@@ -238,11 +260,14 @@ static void keeper_terminate(Keeper *keeper, int signal) {
 static void keeper_read_signals(Keeper *keeper) {
         struct signalfd_siginfo info;
 
-        while (!keeper->is_stopped && read(keeper->signal_fd, &info, sizeof(info)) == sizeof(info))
-                if (info.ssi_signo != SIGCHLD)
+        while (!keeper->is_stopped && read(keeper->signal_fd, &info, sizeof(info)) == sizeof(info)) {
+                if (info.ssi_signo != SIGCHLD) {
                         keeper_terminate(keeper, (int)info.ssi_signo);
-        while (!keeper->is_stopped && keeper_reap_one(keeper) > 0)
-                ;
+                        continue;
+                }
+                (void)keeper_reap_one(keeper, P_PID, (pid_t)info.ssi_pid);
+                keeper->sweep_usec = keeper->sweep_after_usec;
+        }
 }
 
 /* Does what time has come for; returns when to come back. */
@@ -250,6 +275,10 @@ static uint64_t keeper_tick(Keeper *keeper) {
         EngineSlot *engine = &keeper->engine;
         uint64_t now = clock_monotonic_usec();
 
+        if (now >= keeper->sweep_usec) {
+                keeper_sweep(keeper);
+                engine_slot_flush(keeper);
+        }
         if (now >= keeper->terminate_usec) {
                 report(SD_ERR, "the engine did not stop in time: killing what is left");
                 keeper->is_stopped = true;
@@ -264,7 +293,7 @@ static uint64_t keeper_tick(Keeper *keeper) {
         watchdog_tick(keeper, now);
         if (now >= engine->retry_usec)
                 engine_slot_flush(keeper);
-        now = MIN(watchdog_deadline(keeper), keeper->terminate_usec);
+        now = MIN(MIN(watchdog_deadline(keeper), keeper->terminate_usec), keeper->sweep_usec);
         if (engine->pid == 0)
                 now = MIN(now, engine->start_usec);
         return MIN(now, engine->retry_usec);

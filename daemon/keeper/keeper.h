@@ -20,6 +20,7 @@
 
 /* What is fixed when the daemon starts. */
 typedef struct KeeperConfig {
+        uint64_t stop_usec;         /* for the engine to stop everything when the daemon is asked to end */
         char *socket_path;          /* owned */
         char *state_dir;            /* owned */
         const char *engine_program; /* borrowed; executed with --engine */
@@ -90,6 +91,8 @@ typedef struct Keeper {
         bool wants_upgrade;
         char upgrade_path[KEEPER_TEXT_MAX]; /* empty: the program that runs now */
         uint64_t terminate_usec;            /* the stop must be over by then */
+        uint64_t sweep_usec;                /* when to look for children that ended unnamed */
+        uint64_t sweep_after_usec;          /* not before */
         uint64_t watchdog_usec;             /* interval of systemd's watchdog, 0: none */
         uint64_t ping_usec;                 /* when the next PING is due */
 } Keeper;

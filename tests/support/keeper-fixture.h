@@ -24,6 +24,7 @@
 #include "tests/support/check-main.h"
 
 #define FIXTURE_TIMEOUT_MSEC 20000
+#define FIXTURE_STOP_USEC USEC_PER_SEC
 #define FIXTURE_ENTRIES_MAX 8192
 
 typedef struct Fixture {
@@ -69,6 +70,7 @@ static inline _Noreturn void fixture_keep(const char *socket_path, const char *s
                 .socket_path = strdup(socket_path),
                 .state_dir = strdup(state_dir),
                 .engine_program = "/proc/self/exe",
+                .stop_usec = FIXTURE_STOP_USEC,
                 .ready_fd = ready_fd,
                 .lock_fd = -1,
                 .nofile = { .rlim_cur = 200, .rlim_max = 300 },

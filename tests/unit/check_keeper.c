@@ -100,6 +100,46 @@ START_TEST(asked_twice_the_keeper_kills_what_is_left)
 }
 END_TEST
 
+START_TEST(an_engine_that_does_not_stop_in_time_is_not_waited_for)
+{
+        int status;
+
+        fixture_send_type(KEEPER_SERVING, 0, 0);
+        fixture_ck_line(fixture.ready_fd, "\n");
+        fixture_spawn(1, 1, "trap '' TERM; while :; do sleep 1; done");
+        (void)fixture_expect(KEEPER_SPAWNED);
+        ck_assert_int_eq(kill(fixture.keeper_pid, SIGTERM), 0);
+        (void)fixture_expect(KEEPER_TERMINATE);
+        status = fixture_keeper_end();
+        ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 1);
+}
+END_TEST
+
+/* One SIGCHLD for all of them, as the keeper cannot take any. */
+START_TEST(many_that_end_at_once_are_all_told)
+{
+        enum {
+                N = 300
+        };
+        static char *const argv[] = { (char *)"sleep", (char *)"1000", NULL };
+        pid_t pids[N];
+
+        for (uint64_t i = 0; i < N; i++) {
+                fixture_spawn_argv(i, 1, argv, "/");
+                pids[i] = fixture_expect(KEEPER_SPAWNED).pid;
+        }
+        ck_assert_int_eq(kill(fixture.keeper_pid, SIGSTOP), 0);
+        for (uint64_t i = 0; i < N; i++)
+                ck_assert_int_eq(kill(pids[i], SIGKILL), 0);
+        for (uint64_t i = 0; i < N; i++)
+                while (!is_dead(pids[i]))
+                        (void)poll(NULL, 0, 1);
+        ck_assert_int_eq(kill(fixture.keeper_pid, SIGCONT), 0);
+        for (int i = 0; i < N; i++)
+                ck_assert_int_eq(fixture_expect(KEEPER_EXITED).wait_status, SIGKILL);
+}
+END_TEST
+
 START_TEST(a_hangup_is_nothing_to_the_keeper)
 {
         ck_assert_int_eq(kill(fixture.keeper_pid, SIGHUP), 0);
@@ -154,6 +194,8 @@ static Suite *keeper_suite(void) {
         tcase_add_test(life, the_next_engine_is_asked_to_stop_too);
         tcase_add_test(life, an_engine_may_stop_the_daemon_unasked);
         tcase_add_test(life, asked_twice_the_keeper_kills_what_is_left);
+        tcase_add_test(life, an_engine_that_does_not_stop_in_time_is_not_waited_for);
+        tcase_add_test(life, many_that_end_at_once_are_all_told);
         tcase_add_test(life, a_hangup_is_nothing_to_the_keeper);
         tcase_add_test(life, with_nothing_to_do_the_keeper_sleeps);
         suite_add_tcase(suite, life);
