@@ -82,6 +82,17 @@ void client_close(Client *client) {
         list_append(&client->set->dead, &client->link);
 }
 
+/* All that was queued is sent: those that waited for that go on. */
+static void client_wake_streams(Client *client) {
+        if (!client_writable(client))
+                return;
+        LIST_FOREACH(ClientStream, stream, &client->streams, link)
+                if (stream->blocked) {
+                        stream->blocked = false;
+                        client_stream_ready(stream);
+                }
+}
+
 static int client_write_out(Client *client) {
         int n;
 
@@ -92,6 +103,7 @@ static int client_write_out(Client *client) {
                 if (n < 0)
                         return -errno;
         }
+        client_wake_streams(client);
         return client->closing ? -ECONNRESET : 0;
 }
 
@@ -114,9 +126,6 @@ static void client_on_writable(evutil_socket_t fd, short what, void *userdata) {
                 return;
         }
         client_resume(client);
-        if (client_writable(client))
-                LIST_FOREACH(ClientStream, stream, &client->streams, link)
-                        client_stream_ready(stream);
 }
 
 void client_set_flush(ClientSet *set) {
@@ -129,7 +138,7 @@ void client_set_flush(ClientSet *set) {
         }
 }
 
-bool client_set_pump(ClientSet *set) {
+void client_set_pump(ClientSet *set) {
         List again;
 
         list_init(&again);
@@ -137,7 +146,9 @@ bool client_set_pump(ClientSet *set) {
                 ClientStream *stream = CONTAINER_OF(set->ready.next, ClientStream, ready_link);
 
                 list_remove(&stream->ready_link);
-                if (stream->client && !stream->client->closed && stream->ops->on_pump(stream))
+                if (!client_writable(stream->client))
+                        stream->blocked = true;
+                else if (stream->ops->on_pump(stream))
                         list_append(&again, &stream->ready_link);
         }
         while (!list_empty(&again)) {
@@ -146,12 +157,15 @@ bool client_set_pump(ClientSet *set) {
                 list_remove(link);
                 list_append(&set->ready, link);
         }
-        return !list_empty(&set->ready);
 }
 
 bool client_writable(const Client *client) {
         return client->greeted && !client->closing && !client->closed &&
                evbuffer_get_length(client->out) == 0;
+}
+
+size_t client_queued_bytes(const Client *client) {
+        return evbuffer_get_length(client->out);
 }
 
 static void client_needs_flush(Client *client) {

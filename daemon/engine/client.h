@@ -32,8 +32,8 @@ typedef struct ClientStreamOps {
         /* A frame of the client's on this stream. Return: 0; <0 closes the connection. */
         int (*on_frame)(ClientStream *stream, const FrameHeader *header, const uint8_t *payload,
                         Error *reterr_error);
-        /* Called at the end of a turn in which the stream was ready: send what there is. Return: true if
-         * there is more to do at once. */
+        /* Called at the end of a turn in which the stream was ready and the connection writable: send what
+         * there is, as long as it is. Return: true if there is more to do at once. */
         bool (*on_pump)(ClientStream *stream);
         void (*on_close)(ClientStream *stream); /* the connection goes away: free the stream */
 } ClientStreamOps;
@@ -43,6 +43,7 @@ struct ClientStream {
         List ready_link; /* in set->ready while it has something to do */
         Client *client;  /* borrowed; NULL when not attached */
         uint32_t id;
+        bool blocked;               /* waits until the connection is writable again */
         const ClientStreamOps *ops; /* static */
 };
 
@@ -89,8 +90,9 @@ void client_set_deinit(ClientSet *set);
 /** client_set_flush() - send the control frames that were queued in this turn: after the registry's commit.
  */
 void client_set_flush(ClientSet *set);
-/** client_set_pump() - let the streams that are ready send. Return: true if some have more to do at once. */
-bool client_set_pump(ClientSet *set);
+/** client_set_pump() - let the streams that are ready send; those with more to do at once stay in set->ready.
+ */
+void client_set_pump(ClientSet *set);
 /** client_set_reap() - free the connections that were closed in this turn. */
 void client_set_reap(ClientSet *set);
 
@@ -124,6 +126,9 @@ int client_send_data(Client *client, uint32_t stream, const void *head, size_t h
                      size_t size);
 /** client_writable() - whether a data frame may be sent: nothing is queued before it. */
 bool client_writable(const Client *client);
+
+/** client_queued_bytes() - bytes that wait for the client to read. */
+size_t client_queued_bytes(const Client *client);
 
 /** client_stream_attach() - put a stream on a connection. Return: 0; -EINVAL (INVALID) id 0 or in use;
  * -EDQUOT (LIMIT). */

@@ -169,7 +169,6 @@ static void engine_tell_keeper(Engine *engine) {
 /* Everything that this turn decided is stored, then told. Return: whether there is more to do at once. */
 static bool engine_finish_turn(Engine *engine) {
         Error error = {};
-        bool more;
 
         do {
                 waits_finish_turn(&engine->requests);
@@ -185,14 +184,14 @@ static bool engine_finish_turn(Engine *engine) {
                 }
                 keeper_link_flush(engine->link);
                 client_set_flush(&engine->clients);
-                more = client_set_pump(&engine->clients);
+                client_set_pump(&engine->clients);
                 client_set_flush(&engine->clients);
                 engine_tell_keeper(engine);
         } while (registry_dirty(engine->supervisor.registry) || !list_empty(&engine->supervisor.doomed) ||
                  !list_empty(&engine->requests.due));
         keeper_link_flush(engine->link);
         client_set_reap(&engine->clients);
-        return more;
+        return !list_empty(&engine->clients.ready);
 }
 
 static int engine_open(Engine *engine, const char *state_dir, Handover *ret_handover, Error *reterr_error) {

@@ -88,8 +88,6 @@ static bool follower_on_pump(ClientStream *stream) {
         Follower *follower = follower_of(stream);
         uint64_t latest = 0;
 
-        if (!client_writable(stream->client))
-                return false; /* it calls again when it is */
         if (follower_catch_up(follower, &latest) < 0)
                 return false;
         if (stream->client == NULL || stream->client->closed)
@@ -158,7 +156,6 @@ bool event_feed_cancel(ClientStream *stream) {
         if (!stream || stream->ops != &follower_ops)
                 return false;
         follower = follower_of(stream);
-        (void)follower_send(follower, json_pack("{s:s}", "type", "end"));
         follower_free(follower);
         return true;
 }

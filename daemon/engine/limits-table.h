@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Every bound of the engine. daemon-status shows those with a use.
+/* Every bound of the engine. daemon-status shows those with a wire name, with their use; the others bound one request or one turn.
  *      NAME                     value               wire name                what is bounded */
 LIMIT(  CLIENTS,                 4096,               "clients")               /* connections */
 LIMIT(  REQUESTS_PER_CLIENT,     256,                "requests-per-client")   /* requests of one connection that wait */
@@ -10,10 +10,10 @@ LIMIT(  EVENTS,                  10000,              "events")                /*
 LIMIT(  FRAME_BYTES,             64 * 1024 * 1024,   "frame-bytes")           /* half-received large frames, all together */
 LIMIT(  REPLY_BYTES,             256 * 1024,         "reply-bytes")           /* unread replies before a client is not read from */
 LIMIT(  STDIN_BYTES,             16 * 1024 * 1024,   "stdin-bytes")           /* accepted and not taken, per process */
-LIMIT(  STDIN_WINDOW,            1024 * 1024,        "stdin-window")          /* a writer may send so far ahead */
-LIMIT(  DATA_FRAME_BYTES,        64 * 1024,          "data-frame-bytes")      /* data in one frame to a client */
-LIMIT(  PUMP_BYTES,              512 * 1024,         "pump-bytes")            /* data to one subscription in one turn */
-LIMIT(  SPLICE_BYTES,            1024 * 1024,        "splice-bytes")          /* data from one pipe in one turn */
-LIMIT(  LIST_TARGETS,            20000,              "targets")               /* targets of one request */
-LIMIT(  ARGUMENTS,               262144,             "arguments")             /* strings in argv or env */
+LIMIT(  STDIN_WINDOW,            1024 * 1024,        NULL)/* a writer may send so far ahead */
+LIMIT(  DATA_FRAME_BYTES,        64 * 1024,          NULL)/* data in one frame to a client */
+LIMIT(  PUMP_BYTES,              512 * 1024,         NULL)/* data to one subscription in one turn */
+LIMIT(  SPLICE_BYTES,            1024 * 1024,        NULL)/* data from one pipe in one turn */
+LIMIT(  LIST_TARGETS,            20000,              NULL)/* targets of one request */
+LIMIT(  ARGUMENTS,               262144,             NULL)/* strings in argv or env */
 LIMIT(  OPEN_LOGS,               1024,               "open-logs")             /* logs that hold descriptors; the rest opens again when needed */

@@ -9,6 +9,14 @@ enum {
 #undef LIMIT
 };
 
+/* The row of each in the table. */
+enum {
+#define LIMIT(name, value, wire_name) LIMIT_INDEX_##name,
+#include "daemon/engine/limits-table.h"
+#undef LIMIT
+        LIMIT_INDEX_N_,
+};
+
 /* Times that are bounds too. */
 #define STOP_GRACE_DEFAULT_USEC (UINT64_C(10) * 1000000)
 #define LEASE_REATTACH_USEC                                                                                  \

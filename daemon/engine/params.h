@@ -10,22 +10,17 @@
 #include "common/bytes.h"
 #include "common/error.h"
 
-#define PARAMS_NAMES_MAX 40
-
 typedef struct Params {
         const json_t *object; /* borrowed; NULL: no params */
-        const char *names[PARAMS_NAMES_MAX];
-        unsigned n_names;
-        unsigned n_found;
 } Params;
 
 /** params_init() - 'object' is borrowed; it must be a JSON object or NULL. */
 int params_init(Params *params, const json_t *object, Error *reterr_error);
-/** params_get() - a member, NULL if it is missing or JSON null. Every name that may be there must be asked
- * for once. */
+/** params_allow() - refuse members that are not among 'names', words with a space between, naming the first.
+ */
+int params_allow(const Params *params, const char *names, Error *reterr_error);
+/** params_get() - a member, NULL if it is missing or JSON null. */
 const json_t *params_get(Params *params, const char *name);
-/** params_finish() - refuse members that were not asked for, naming the first. */
-int params_finish(Params *params, Error *reterr_error);
 
 /* The getters leave *ret_value as it is when the member is missing. Return: 1 found, 0 missing, -EINVAL
  * (INVALID) with the member's name. */

@@ -23,40 +23,49 @@ static const LimitRow limits[] = {
 #undef LIMIT
 };
 
-static json_t *limits_json(const Request *request) {
+/* How much of each limit is in use; of one that is for each client or process, the largest use. */
+static void limits_measure(const Request *request, uint64_t used[LIMIT_INDEX_N_]) {
         const RequestHost *host = request->host;
         uint64_t oldest = 0, latest = 0;
-        json_t *object = json_object();
 
         (void)registry_event_range(host->supervisor->registry, &oldest, &latest, NULL);
+        used[LIMIT_INDEX_EVENTS] = latest > 0 ? latest + 1 - oldest : 0;
+        used[LIMIT_INDEX_CLIENTS] = host->clients->n_clients;
+        used[LIMIT_INDEX_PROCESSES] = host->supervisor->n_processes;
+        used[LIMIT_INDEX_FRAME_BYTES] = host->clients->frame_bytes;
+        used[LIMIT_INDEX_OPEN_LOGS] = host->supervisor->host.n_open_logs;
+        LIST_FOREACH(Client, client, &host->clients->clients, link) {
+                used[LIMIT_INDEX_REQUESTS_PER_CLIENT] =
+                        MAX(used[LIMIT_INDEX_REQUESTS_PER_CLIENT], client->n_requests);
+                used[LIMIT_INDEX_STREAMS_PER_CLIENT] =
+                        MAX(used[LIMIT_INDEX_STREAMS_PER_CLIENT], client->n_streams);
+                used[LIMIT_INDEX_REPLY_BYTES] =
+                        MAX(used[LIMIT_INDEX_REPLY_BYTES], client_queued_bytes(client));
+        }
+        LIST_FOREACH(Process, process, &host->supervisor->processes, link)
+                if (process->stdin_log)
+                        used[LIMIT_INDEX_STDIN_BYTES] = MAX(used[LIMIT_INDEX_STDIN_BYTES],
+                                                            stdin_log_accepted(process->stdin_log) -
+                                                                    stdin_log_taken(process->stdin_log));
+}
+
+static json_t *limits_json(const Request *request) {
+        uint64_t used[LIMIT_INDEX_N_] = {};
+        json_t *object = json_object();
+
+        limits_measure(request, used);
         for (size_t i = 0; object && i < ARRAY_SIZE(limits); i++)
-                (void)json_object_set_new(object, limits[i].name,
-                                          json_pack("{s:n, s:I}", "used", "max", (json_int_t)limits[i].max));
-        (void)json_object_set_new(json_object_get(object, "clients"), "used",
-                                  json_integer((json_int_t)host->clients->n_clients));
-        (void)json_object_set_new(json_object_get(object, "processes"), "used",
-                                  json_integer((json_int_t)host->supervisor->n_processes));
-        (void)json_object_set_new(json_object_get(object, "frame-bytes"), "used",
-                                  json_integer((json_int_t)host->clients->frame_bytes));
-        (void)json_object_set_new(json_object_get(object, "open-logs"), "used",
-                                  json_integer((json_int_t)host->supervisor->host.n_open_logs));
-        (void)json_object_set_new(json_object_get(object, "requests-per-client"), "used",
-                                  json_integer(request->client->n_requests));
-        (void)json_object_set_new(json_object_get(object, "streams-per-client"), "used",
-                                  json_integer(request->client->n_streams));
-        (void)json_object_set_new(json_object_get(object, "events"), "used",
-                                  json_integer((json_int_t)(latest > 0 ? latest + 1 - oldest : 0)));
+                if (limits[i].name)
+                        (void)json_object_set_new(object, limits[i].name,
+                                                  json_pack("{s:I, s:I}", "used", (json_int_t)used[i], "max",
+                                                            (json_int_t)limits[i].max));
         return object;
 }
 
 int request_daemon_status(Request *request, Params *params, json_t **ret_result, Error *reterr_error) {
         const RequestHost *host = request->host;
         char instance[2 * PROTOCOL_INSTANCE_SIZE + 1];
-        int r;
 
-        r = params_finish(params, reterr_error);
-        if (r < 0)
-                return r;
         for (size_t i = 0; i < PROTOCOL_INSTANCE_SIZE; i++)
                 (void)snprintf(instance + 2 * i, 3, "%02x", host->hello.instance[i]);
         *ret_result = json_pack(
@@ -109,18 +118,12 @@ int request_daemon_stop(Request *request, Params *params, json_t **ret_result, E
         int r;
 
         (void)ret_result;
-        if ((r = params_u64(params, "grace_usec", 0, INT64_MAX / 4, &grace, reterr_error)) < 0 ||
-            (r = params_finish(params, reterr_error)) < 0)
+        if ((r = params_u64(params, "grace_usec", 0, INT64_MAX / 4, &grace, reterr_error)) < 0)
                 return r;
         return daemon_stop(request->host, request, grace, reterr_error);
 }
 
 int request_daemon_upgrade(Request *request, Params *params, json_t **ret_result, Error *reterr_error) {
-        int r;
-
-        (void)ret_result;
-        r = params_finish(params, reterr_error);
-        if (r >= 0)
-                request->host->upgrading = true;
-        return r;
+        request->host->upgrading = true;
+        return 0;
 }

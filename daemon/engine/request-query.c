@@ -16,7 +16,6 @@ int request_list(Request *request, Params *params, json_t **ret_result, Error *r
         int r;
 
         if ((r = params_bool(params, "all", &all, reterr_error)) < 0 ||
-            (r = params_finish(params, reterr_error)) < 0 ||
             (r = registry_event_range(request->host->supervisor->registry, &oldest, &latest, reterr_error)) <
                     0)
                 return r;
@@ -37,8 +36,7 @@ int request_show(Request *request, Params *params, json_t **ret_result, Error *r
         Process *process;
         int r;
 
-        if ((r = request_target(request, params, &process, reterr_error)) < 0 ||
-            (r = params_finish(params, reterr_error)) < 0)
+        if ((r = request_target(request, params, &process, reterr_error)) < 0)
                 return r;
         object = status_to_json(process);
         runs = json_array();
@@ -133,7 +131,6 @@ int request_wait(Request *request, Params *params, json_t **ret_result, Error *r
             (r = params_u64(params, "timeout_usec", 0, INT64_MAX / 4, &timeout, reterr_error)) < 0 ||
             (r = request_targets(request, params, &processes, &n, reterr_error)) < 0)
                 return r;
-        r = params_finish(params, reterr_error);
         if (r >= 0)
                 r = wait_new(&wait, request->host, request, processes, n, wait_check, timeout, reterr_error);
         free(processes);
@@ -154,8 +151,7 @@ int request_renew(Request *request, Params *params, json_t **ret_result, Error *
         int r;
 
         (void)ret_result;
-        if ((r = request_target(request, params, &process, reterr_error)) < 0 ||
-            (r = params_finish(params, reterr_error)) < 0)
+        if ((r = request_target(request, params, &process, reterr_error)) < 0)
                 return r;
         if (!process_is_alive(process))
                 return error_set(reterr_error, ERROR_NOT_RUNNING, "the process is not running");
@@ -170,12 +166,7 @@ int request_renew(Request *request, Params *params, json_t **ret_result, Error *
 int request_cancel(Request *request, Params *params, json_t **ret_result, Error *reterr_error) {
         const json_t *id = params_get(params, "request");
         Error error = {};
-        int r;
 
-        (void)ret_result;
-        r = params_finish(params, reterr_error);
-        if (r < 0)
-                return r;
         LIST_FOREACH(Request, other, &request->client->requests, link)
                 if (json_equal(other->id, id)) {
                         (void)error_set(&error, ERROR_CANCELLED, "the request was cancelled");
@@ -188,11 +179,6 @@ int request_cancel(Request *request, Params *params, json_t **ret_result, Error 
 }
 
 int request_version(Request *request, Params *params, json_t **ret_result, Error *reterr_error) {
-        int r;
-
-        (void)request;
-        r = params_finish(params, reterr_error);
-        if (r >= 0)
-                *ret_result = json_pack("{s:s, s:i}", "version", PMUX_VERSION, "protocol", PROTOCOL_VERSION);
-        return r;
+        *ret_result = json_pack("{s:s, s:i}", "version", PMUX_VERSION, "protocol", PROTOCOL_VERSION);
+        return *ret_result ? 0 : -ENOMEM;
 }

@@ -150,8 +150,8 @@ static int parse_wish(Request *request, Params *params, StartWish *ret_wish, Err
                 return 0;
         ret_wish->has_subscribe = true;
         if ((r = params_init(&inner, subscribe, reterr_error)) < 0 ||
-            (r = subscription_parse(&ret_wish->subscribe, &inner, reterr_error)) < 0 ||
-            (r = params_finish(&inner, reterr_error)) < 0)
+            (r = params_allow(&inner, SUBSCRIPTION_MEMBERS, reterr_error)) < 0 ||
+            (r = subscription_parse(&ret_wish->subscribe, &inner, reterr_error)) < 0)
                 return r;
         if (client_stream_find(request->client, (uint32_t)ret_wish->subscribe.stream))
                 return error_set(reterr_error, ERROR_INVALID, "subscribe: stream %" PRIu64 " is in use",
@@ -214,6 +214,8 @@ static int run_begin(Request *request, ProcessConfig *config, const StartWish *w
                 supervisor_remove(supervisor, process);
                 return r;
         }
+        if (process->config.lease == LEASE_CLIENT) /* from now on: the client may leave before the answer */
+                process->lease_holder = request->client;
         process->host->ops->on_event(process, "created", supervisor);
         r = start_put_key(request->host, wish, process, reterr_error);
         if (r >= 0 && process->stdin_fd >= 0)
@@ -246,8 +248,6 @@ int request_run(Request *request, Params *params, json_t **ret_result, Error *re
         if (r >= 0)
                 r = process_config_parse(&config, params, reterr_error);
         if (r >= 0)
-                r = params_finish(params, reterr_error);
-        if (r >= 0)
                 r = find_key(request, &wish, &process, reterr_error);
         wish.is_run = true;
         if (r == 0)
@@ -266,7 +266,6 @@ int request_start(Request *request, Params *params, json_t **ret_result, Error *
         (void)ret_result;
         if ((r = parse_wish(request, params, &wish, reterr_error)) < 0 ||
             (r = request_target(request, params, &process, reterr_error)) < 0 ||
-            (r = params_finish(params, reterr_error)) < 0 ||
             (r = find_key(request, &wish, &before, reterr_error)) < 0)
                 return r;
         if (r == 0) {
@@ -288,7 +287,6 @@ int request_restart(Request *request, Params *params, json_t **ret_result, Error
         if ((r = parse_wish(request, params, &wish, reterr_error)) < 0 ||
             (r = request_target(request, params, &process, reterr_error)) < 0 ||
             (r = params_u64(params, "grace_usec", 0, INT64_MAX / 4, &grace, reterr_error)) < 0 ||
-            (r = params_finish(params, reterr_error)) < 0 ||
             (r = find_key(request, &wish, &before, reterr_error)) < 0)
                 return r;
         if (r == 0) {

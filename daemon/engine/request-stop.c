@@ -78,7 +78,6 @@ int request_stop(Request *request, Params *params, json_t **ret_result, Error *r
             (r = params_bool(params, "now", &now, reterr_error)) < 0 ||
             (r = request_targets(request, params, &processes, &n, reterr_error)) < 0)
                 return r;
-        r = params_finish(params, reterr_error);
         if (r >= 0)
                 r = wait_new(&wait, request->host, request, processes, n, stop_check, USEC_INFINITY,
                              reterr_error);
@@ -104,7 +103,6 @@ int request_signal(Request *request, Params *params, json_t **ret_result, Error 
             (r = params_choice(params, "scope", scopes, &scope, reterr_error)) < 0 ||
             (r = request_targets(request, params, &processes, &n, reterr_error)) < 0)
                 return r;
-        r = params_finish(params, reterr_error);
         if (r >= 0 && signal == 0)
                 r = error_set(reterr_error, ERROR_INVALID, "signal: a number is needed");
         array = json_array();
@@ -135,7 +133,6 @@ static int pause_or_resume(Request *request, Params *params, bool pause, json_t 
         r = request_targets(request, params, &processes, &n, reterr_error);
         if (r < 0)
                 return r;
-        r = params_finish(params, reterr_error);
         array = json_array();
         for (size_t i = 0; r >= 0 && i < n; i++) {
                 r = process_pause(processes[i], pause, reterr_error);
@@ -198,7 +195,6 @@ int request_remove(Request *request, Params *params, json_t **ret_result, Error 
                 r = request_targets(request, params, &processes, &n, reterr_error);
         if (r < 0)
                 return r;
-        r = params_finish(params, reterr_error);
         for (size_t i = 0; r >= 0 && i < n && !force; i++)
                 if (process_is_alive(processes[i]) || !process_stop_finished(processes[i]))
                         r = error_set(reterr_error, ERROR_WRONG_STATE,

@@ -22,7 +22,6 @@ int request_subscribe(Request *request, Params *params, json_t **ret_result, Err
 
         if ((r = request_target(request, params, &process, reterr_error)) < 0 ||
             (r = subscription_parse(&options, params, reterr_error)) < 0 ||
-            (r = params_finish(params, reterr_error)) < 0 ||
             (r = subscription_new(request->client, process, &options, &from, &end, reterr_error)) < 0)
                 return r;
         *ret_result = json_pack("{s:I, s:I, s:I, s:I}", "stream", (json_int_t)options.stream, "id",
@@ -54,8 +53,7 @@ int request_unsubscribe(Request *request, Params *params, json_t **ret_result, E
         int r;
 
         (void)ret_result;
-        if ((r = parse_stream(request, params, &id, &stream, reterr_error)) < 0 ||
-            (r = params_finish(params, reterr_error)) < 0)
+        if ((r = parse_stream(request, params, &id, &stream, reterr_error)) < 0)
                 return r;
         subscription = subscription_from_stream(stream);
         if (subscription)
@@ -77,8 +75,7 @@ int request_open_stdin(Request *request, Params *params, json_t **ret_result, Er
 
         if ((r = request_target(request, params, &process, reterr_error)) < 0 ||
             (r = parse_stream(request, params, &stream, NULL, reterr_error)) < 0 ||
-            (r = params_string(params, "writer", KEY_MAX, &key, reterr_error)) < 0 ||
-            (r = params_finish(params, reterr_error)) < 0)
+            (r = params_string(params, "writer", KEY_MAX, &key, reterr_error)) < 0)
                 return r;
         if (!key) { /* a writer that cannot come back: known by nothing but this stream */
                 (void)snprintf(own, sizeof(own), "%p.%" PRIu64 ".%" PRIu64, (void *)request, stream,
@@ -102,8 +99,7 @@ int request_close_stream(Request *request, Params *params, json_t **ret_result, 
         uint64_t id;
         int r;
 
-        if ((r = parse_stream(request, params, &id, &stream, reterr_error)) < 0 ||
-            (r = params_finish(params, reterr_error)) < 0)
+        if ((r = parse_stream(request, params, &id, &stream, reterr_error)) < 0)
                 return r;
         writer = writer_from_stream(stream);
         if (!writer)
@@ -163,8 +159,7 @@ static int parse_write(Params *params, Bytes *ret_data, bool *ret_eof, bool *ret
         if ((r = params_bool(params, "eof", ret_eof, reterr_error)) < 0 ||
             (r = params_bool(params, "drain", ret_drain, reterr_error)) < 0 ||
             (r = params_u64(params, "timeout_usec", 0, INT64_MAX / 4, ret_timeout, reterr_error)) < 0 ||
-            (r = params_string(params, "key", KEY_MAX, ret_key, reterr_error)) < 0 ||
-            (r = params_finish(params, reterr_error)) < 0)
+            (r = params_string(params, "key", KEY_MAX, ret_key, reterr_error)) < 0)
                 return r;
         if (!data)
                 return error_set(reterr_error, ERROR_INVALID, "data: the bytes to write are needed");
@@ -212,7 +207,6 @@ int request_close_stdin(Request *request, Params *params, json_t **ret_result, E
         int r;
 
         if ((r = request_target(request, params, &process, reterr_error)) < 0 ||
-            (r = params_finish(params, reterr_error)) < 0 ||
             (r = process_stdin_log(process, &log, reterr_error)) < 0)
                 return r;
         if (!process_is_alive(process))
@@ -233,7 +227,6 @@ int request_cancel_input(Request *request, Params *params, json_t **ret_result, 
         int r;
 
         if ((r = request_target(request, params, &process, reterr_error)) < 0 ||
-            (r = params_finish(params, reterr_error)) < 0 ||
             (r = process_cancel_input(process, &dropped, reterr_error)) < 0)
                 return r;
         *ret_result = json_pack("{s:I}", "dropped", (json_int_t)dropped);
@@ -248,7 +241,6 @@ int request_events(Request *request, Params *params, json_t **ret_result, Error 
         if ((r = parse_stream(request, params, &stream, NULL, reterr_error)) < 0 ||
             (r = params_u64(params, "since", 0, INT64_MAX, &since, reterr_error)) < 0 ||
             (r = params_bool(params, "follow", &follow, reterr_error)) < 0 ||
-            (r = params_finish(params, reterr_error)) < 0 ||
             (r = registry_event_range(request->host->supervisor->registry, &oldest, &latest, reterr_error)) <
                     0)
                 return r;

@@ -10,14 +10,16 @@
 #include "common/bytes.h"
 #include "daemon/engine/error-json.h"
 #include "daemon/engine/limits.h"
+#include "daemon/engine/subscription.h"
 
 typedef struct Method {
         const char *name;
         RequestHandler handler;
+        const char *members; /* of params, each followed by a space or the end */
 } Method;
 
 static const Method methods[] = {
-#define METHOD(name, handler) { name, handler },
+#define METHOD(name, handler, members) { name, handler, members },
 #include "daemon/engine/request-table.h"
 #undef METHOD
 };
@@ -104,8 +106,10 @@ static int request_handle(Request *request, const json_t *object, json_t **ret_r
         if (r < 0)
                 return r;
         for (size_t i = 0; i < ARRAY_SIZE(methods); i++)
-                if (strcmp(methods[i].name, name) == 0)
-                        return methods[i].handler(request, &params, ret_result, reterr_error);
+                if (strcmp(methods[i].name, name) == 0) {
+                        r = params_allow(&params, methods[i].members, reterr_error);
+                        return r < 0 ? r : methods[i].handler(request, &params, ret_result, reterr_error);
+                }
         return error_set(reterr_error, ERROR_UNKNOWN_METHOD, "there is no method '%.64s'", name);
 }
 

@@ -63,7 +63,7 @@ int request_target(Request *request, Params *params, Process **ret_process, Erro
 int request_targets(Request *request, Params *params, Process ***ret_processes, size_t *ret_n,
                     Error *reterr_error);
 
-#define METHOD(name, handler)                                                                                \
+#define METHOD(name, handler, members)                                                                       \
         int handler(Request *request, Params *params, json_t **ret_result, Error *reterr_error);
 #include "daemon/engine/request-table.h"
 #undef METHOD

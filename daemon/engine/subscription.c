@@ -236,18 +236,18 @@ static bool subscription_on_pump(ClientStream *stream) {
                 return false;
         }
         do {
-                if (!client_writable(stream->client))
-                        break; /* it calls again when it is */
                 r = subscription_step(sub, log, &budget);
                 if (r < 0)
                         return false;
-        } while (r > 0 && budget > 0);
+        } while (r > 0 && budget > 0 && client_writable(stream->client));
+        if (!client_writable(stream->client))
+                stream->blocked = true;
         if (sub->reader.offset != sub->cursor.offset) {
                 sub->reader.offset = sub->cursor.offset;
                 if (sub->reader.lossless)
                         process_reader_moved(sub->process);
         }
-        return budget == 0;
+        return budget == 0 && !stream->blocked;
 }
 
 static int subscription_on_frame(ClientStream *stream, const FrameHeader *header, const uint8_t *payload,

@@ -35,7 +35,11 @@ typedef struct SubscriptionOptions {
         uint64_t credit;
 } SubscriptionOptions;
 
-/** subscription_parse() - the members of `subscribe`, without target; the caller finishes the params. */
+/* The members of `subscribe`, without target. */
+#define SUBSCRIPTION_MEMBERS                                                                                 \
+        "stream from run since_usec last_lines sources follow until head_bytes lossless credit"
+
+/** subscription_parse() - read them. */
 int subscription_parse(SubscriptionOptions *ret_options, Params *params, Error *reterr_error);
 
 /**

@@ -65,7 +65,7 @@ uint64_t writer_limit(Writer *writer) {
         uint64_t room = writer->process ? process_input_room(writer->process) : 0;
 
         /* what has been promised is never taken back */
-        return MAX(writer->limit, writer->accepted + MIN(room, LIMIT_STDIN_WINDOW));
+        return MAX(writer->limit, MIN(writer_taken(writer) + LIMIT_STDIN_WINDOW, writer->accepted + room));
 }
 
 static bool writer_on_pump(ClientStream *stream) {
