@@ -190,12 +190,20 @@ END_TEST
 #define BOMB_MAX 160
 
 static atomic_int *n_bombs;
+static uint64_t bomb_deadline_usec; /* should the test fail, its bombs must not go on for ever */
+
+static void bomb_new(void) {
+        n_bombs = mmap(NULL, sizeof(*n_bombs), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        ck_assert_ptr_ne(n_bombs, MAP_FAILED);
+        atomic_store(n_bombs, 1);
+        bomb_deadline_usec = clock_monotonic_usec() + 2 * TREE_RUN_DEADLINE_USEC;
+        (void)signal(SIGCHLD, SIG_IGN); /* the kernel reaps, as quickly as a keeper of its own would */
+}
 
 static void bomb(void) {
         pid_t pid;
 
-        (void)signal(SIGCHLD, SIG_IGN);
-        for (;;) {
+        while (clock_monotonic_usec() < bomb_deadline_usec) {
                 if (atomic_fetch_add(n_bombs, 1) >= BOMB_MAX) {
                         atomic_fetch_sub(n_bombs, 1);
                         if (atomic_fetch_sub(n_bombs, 1) > BOMB_MAX / 2)
@@ -215,14 +223,37 @@ START_TEST(a_fork_bomb_is_killed_as_a_tree)
         size_t n;
 
         start_root(_i);
-        n_bombs = mmap(NULL, sizeof(*n_bombs), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-        ck_assert_ptr_ne(n_bombs, MAP_FAILED);
-        atomic_store(n_bombs, 1);
-        (void)signal(SIGCHLD, SIG_IGN); /* the kernel reaps, as quickly as a keeper of its own would */
+        bomb_new();
         tree_run_start(&run, root, 1, NULL, bomb);
         TREE_RUN_WAIT(atomic_load(n_bombs) > BOMB_MAX / 2);
         ck_assert_int_eq(tree_signal(root, &run.tree, SIGKILL, &n, NULL), 0);
         ck_assert_uint_ge(n, BOMB_MAX / 4);
+        TREE_RUN_WAIT(tree_empty(root, &run.tree) == 1);
+        tree_run_end(&run);
+        ck_assert_int_eq(munmap(n_bombs, sizeof(*n_bombs)), 0);
+        end_root();
+}
+END_TEST
+
+/* Always one process only, and each lives for an instant: no pid that is read is still right. */
+static void hop(void) {
+        while (clock_monotonic_usec() < bomb_deadline_usec) {
+                if (fork() > 0)
+                        _exit(0);
+                atomic_fetch_add(n_bombs, 1);
+        }
+}
+
+START_TEST(what_hops_from_pid_to_pid_is_caught)
+{
+        TreeRun run;
+        size_t n;
+
+        start_root(_i);
+        bomb_new();
+        tree_run_start(&run, root, 1, NULL, hop);
+        TREE_RUN_WAIT(atomic_load(n_bombs) > 10);
+        ck_assert_int_eq(tree_signal(root, &run.tree, SIGKILL, &n, NULL), 0);
         TREE_RUN_WAIT(tree_empty(root, &run.tree) == 1);
         tree_run_end(&run);
         ck_assert_int_eq(munmap(n_bombs, sizeof(*n_bombs)), 0);
@@ -574,6 +605,7 @@ static Suite *tree_suite(void) {
         tcase_add_loop_test(find, a_number_that_is_used_again_is_not_the_run, 0, MODE_N_);
         tcase_add_loop_test(end, a_grandchild_that_ignores_sigterm_is_killed, 0, MODE_N_);
         tcase_add_loop_test(end, a_fork_bomb_is_killed_as_a_tree, 0, MODE_N_);
+        tcase_add_loop_test(end, what_hops_from_pid_to_pid_is_caught, 0, MODE_N_);
         tcase_add_loop_test(end, a_frozen_tree_can_be_killed, 0, MODE_N_);
         tcase_add_loop_test(end, every_process_gets_the_signal_once, 0, MODE_N_);
         tcase_add_loop_test(end, keeper_and_engine_are_never_signalled, 0, MODE_N_);

@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: MIT */
+
+/* This process is the keeper; what is found is compared with what was started. check_tree.c has the programs.
+ */
+
+#include "daemon/engine/tree-proc.h"
+
+#include <errno.h>
+
+#include "daemon/engine/proc-stat.h"
+#include "tests/support/check-main.h"
+#include "tests/support/tree-run.h"
+
+static TreeRoot *root;
+static int n_fds_before;
+
+static void setup(void) {
+        n_fds_before = open_fds_count();
+        tree_run_keeper();
+        ck_assert_int_eq(setenv("PMUX_NO_CGROUP", "1", 1), 0);
+        ck_assert_int_eq(tree_root_open(&root, TREE_RUN_INSTANCE, getpid(), NULL), 0);
+}
+
+static void teardown(void) {
+        root = tree_root_free(root);
+        tree_run_reap();
+        ck_assert_int_eq(open_fds_count(), n_fds_before);
+}
+
+static TreeProcQuery query_of(const TreeRun *run) {
+        return (TreeProcQuery){
+                .keeper_pid = getpid(),
+                .main_pid = run->tree.main_pid,
+                .main_start = run->tree.main_start,
+                .mark = run->tree.mark,
+        };
+}
+
+static size_t count(const TreeProcQuery *query) {
+        CLEANUP(proc_set_deinit) ProcSet set = {};
+
+        ck_assert_int_eq(tree_proc_pids(query, &set), 0);
+        return set.n_ids;
+}
+
+START_TEST(each_trace_alone_is_enough)
+{
+        TreeProcQuery query;
+        TreeRun run;
+
+        /* The main process, one below it in a session of its own, and one of the main session without
+         * parents. */
+        tree_run_start(&run, root, 1, "setsid sleep 1000 & sh -c 'sleep 1000 & exit'; echo 1; wait", NULL);
+        ck_assert_int_eq(tree_run_line(&run), 1);
+        query = query_of(&run);
+        TREE_RUN_WAIT(count(&query) == 3);
+        query.mark = "OTHER_NAME=x"; /* by parenthood and session, the main process by pid and start */
+        ck_assert_uint_eq(count(&query), 3);
+        query = query_of(&run);
+        query.main_pid = 0; /* by the mark, and from there */
+        ck_assert_uint_eq(count(&query), 3);
+        query.mark = "OTHER_NAME=x"; /* by nothing */
+        ck_assert_uint_eq(count(&query), 0);
+        tree_run_end(&run);
+}
+END_TEST
+
+START_TEST(only_what_is_below_the_keeper_counts)
+{
+        TreeProcQuery query;
+        TreeRun run;
+
+        tree_run_start(&run, root, 1, "echo 1; exec sleep 1000", NULL);
+        ck_assert_int_eq(tree_run_line(&run), 1);
+        query = query_of(&run);
+        ck_assert_uint_eq(count(&query), 1);
+        query.keeper_pid = run.tree.main_pid; /* it is not below itself */
+        ck_assert_uint_eq(count(&query), 0);
+        query.keeper_pid = 0x3fffffff;
+        ck_assert_uint_eq(count(&query), 0);
+        tree_run_end(&run);
+}
+END_TEST
+
+START_TEST(the_main_process_is_told_by_its_start)
+{
+        TreeProcQuery query;
+        TreeRun run;
+
+        tree_run_start(&run, root, 1, "echo 1; exec sleep 1000", NULL);
+        ck_assert_int_eq(tree_run_line(&run), 1);
+        query = query_of(&run);
+        ck_assert(tree_proc_main_alive(&query));
+        query.main_start++;
+        ck_assert(!tree_proc_main_alive(&query));
+        query.main_start = TREE_PROC_GONE;
+        ck_assert(!tree_proc_main_alive(&query));
+        query.main_start = 0; /* not known: only the long look tells */
+        ck_assert(!tree_proc_main_alive(&query));
+        ck_assert_uint_eq(count(&query), 1);
+        query = query_of(&run);
+        ck_assert_int_eq(kill(query.main_pid, SIGKILL), 0);
+        TREE_RUN_WAIT(!tree_proc_main_alive(&query));
+        tree_run_end(&run);
+}
+END_TEST
+
+START_TEST(the_keepers_own_session_binds_nobody)
+{
+        TreeProcQuery query;
+        pid_t pid, engine;
+        TreeRun run;
+
+        engine = fork();
+        if (engine == 0)
+                for (;;)
+                        (void)pause();
+        /* Another one that shares our session, as the engine does, but carries the run's mark. */
+        tree_run_start(&run, root, 1, "echo 1; exec sleep 1000", NULL);
+        ck_assert_int_eq(tree_run_line(&run), 1);
+        pid = fork();
+        if (pid == 0) {
+                char *argv[] = { (char *)"sleep", (char *)"1000", NULL };
+                char *env[] = { run.tree.mark, NULL };
+
+                (void)execve("/bin/sleep", argv, env);
+                _exit(1);
+        }
+        query = query_of(&run);
+        TREE_RUN_WAIT(count(&query) == 2);
+        ck_assert_uint_eq(count(&query), 2);
+        ck_assert_int_eq(kill(pid, SIGKILL), 0);
+        ck_assert_int_eq(kill(engine, SIGKILL), 0);
+        tree_run_end(&run);
+}
+END_TEST
+
+static bool never(const ProcId *id, const void *userdata) {
+        ck_assert_ptr_eq(userdata, &root);
+        ck_assert_int_gt(id->pid, 0);
+        return false;
+}
+
+START_TEST(only_the_process_that_is_meant_is_signalled)
+{
+        ProcStat stat;
+        TreeRun run;
+        ProcId id;
+
+        tree_run_start(&run, root, 1, "trap 'echo 5' USR1; echo 1; while :; do read -r x </dev/null; done",
+                       NULL);
+        ck_assert_int_eq(tree_run_line(&run), 1);
+        ck_assert_int_eq(proc_stat_read(run.tree.main_pid, &stat), 0);
+        id = (ProcId){ .pid = stat.pid, .start = stat.start - 1 };
+        ck_assert_int_eq(tree_proc_signal(&id, SIGKILL, tree_proc_is, NULL), -ESRCH);
+        id.start = stat.start;
+        ck_assert_int_eq(tree_proc_signal(&id, SIGKILL, never, &root), -ESRCH);
+        ck_assert_int_eq(tree_proc_signal(&id, SIGUSR1, tree_proc_is, NULL), 0);
+        ck_assert_int_eq(tree_run_line(&run), 5);
+        tree_run_end(&run);
+        TREE_RUN_WAIT(kill(id.pid, 0) < 0);
+        ck_assert_int_eq(tree_proc_signal(&id, SIGUSR1, tree_proc_is, NULL), -ESRCH);
+}
+END_TEST
+
+static Suite *tree_proc_suite(void) {
+        Suite *suite = suite_create("tree-proc");
+        TCase *find = tcase_create("find"), *signal = tcase_create("signal");
+
+        tcase_set_timeout(find, 60);
+        tcase_set_timeout(signal, 60);
+        tcase_add_checked_fixture(find, setup, teardown);
+        tcase_add_test(find, each_trace_alone_is_enough);
+        tcase_add_test(find, only_what_is_below_the_keeper_counts);
+        tcase_add_test(find, the_main_process_is_told_by_its_start);
+        tcase_add_test(find, the_keepers_own_session_binds_nobody);
+        tcase_add_checked_fixture(signal, setup, teardown);
+        tcase_add_test(signal, only_the_process_that_is_meant_is_signalled);
+        suite_add_tcase(suite, find);
+        suite_add_tcase(suite, signal);
+        return suite;
+}
+
+CHECK_MAIN(tree_proc_suite);
