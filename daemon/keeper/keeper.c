@@ -66,6 +66,7 @@ static int keeper_open(Keeper *keeper, const sigset_t *signals, Error *reterr_er
 }
 
 int keeper_init(Keeper *keeper, KeeperConfig *config, Error *reterr_error) {
+        const struct sigaction child_action = { .sa_handler = SIG_DFL, .sa_flags = SA_NOCLDSTOP };
         sigset_t signals;
         int r;
 
@@ -79,8 +80,9 @@ int keeper_init(Keeper *keeper, KeeperConfig *config, Error *reterr_error) {
         bag_init(&keeper->bag, KEEPER_FD_MIN);
         child_table_init(&keeper->children);
         engine_slot_init(keeper);
-        /* An ignored SIGCHLD would have the kernel reap in our place. */
-        (void)signal(SIGCHLD, SIG_DFL);
+        /* An ignored SIGCHLD would have the kernel reap in our place; of a child that stops we need not hear.
+         */
+        (void)sigaction(SIGCHLD, &child_action, NULL);
         (void)signal(SIGPIPE, SIG_IGN);
         (void)signal(SIGHUP, SIG_IGN);
         (void)sigemptyset(&signals);
@@ -286,7 +288,8 @@ static uint64_t keeper_tick(Keeper *keeper) {
         }
         if (engine->pid == 0 && keeper->wants_upgrade) {
                 keeper->wants_upgrade = false;
-                upgrade_execute(keeper, keeper->upgrade_path);
+                if (!keeper->is_terminating)
+                        upgrade_execute(keeper, keeper->upgrade_path);
         }
         if (engine->pid == 0 && !keeper->is_stopped && now >= engine->start_usec)
                 engine_slot_start(keeper);

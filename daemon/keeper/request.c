@@ -24,12 +24,6 @@ typedef struct Passed {
         size_t n;
 } Passed;
 
-/* The descriptors of a SPAWN by the bit of their flag; -1: not given. */
-typedef struct SpawnFds {
-        int spec;
-        int by_bit[7]; /* borrowed from Passed, but those that go to the bag */
-} SpawnFds;
-
 static const uint32_t bag_labels[] = { KEEPER_LABEL_STDIN, KEEPER_LABEL_STDOUT, KEEPER_LABEL_STDERR };
 
 static void request_drop_ends(Keeper *keeper, const KeeperMessage *message) {

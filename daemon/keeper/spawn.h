@@ -41,7 +41,8 @@ void spawner_deinit(Spawner *spawner);
  * caller is suspended until the program executes or a step failed, as after vfork(2); the descriptor table is
  * shared with the child until the child drops all that lies above the highest of fds (Linux 5.9,
  * CLOSE_RANGE_UNSHARE) and so costs nothing, however large, as long as fds are low numbers. Must not be
- * called from a process with threads.
+ * called from a process with threads. A program or directory on a file system that does not answer suspends
+ * the caller for as long: that is the price of vfork semantics, which alone tell for sure how exec went.
  *
  * Return: 0; -errno of the step: for "exec" as execvp(3): -ENOENT where no candidate exists, -EACCES where
  * one exists and none can be executed.

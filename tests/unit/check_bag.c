@@ -83,7 +83,10 @@ START_TEST(drop_closes_one_and_leaves_the_others)
         bag_drop(&bag, 7, 2, KEEPER_LABEL_STDOUT);
         bag_drop(&bag, 7, 2, KEEPER_LABEL_STDOUT);
         ck_assert_int_eq(bag_get(&bag, 7, 2, KEEPER_LABEL_STDOUT), -1);
-        ck_assert_int_ge(bag_get(&bag, 7, 2, KEEPER_LABEL_STDERR), 0);
+        fd = bag_get(&bag, 7, 2, KEEPER_LABEL_STDERR);
+        ck_assert_int_ge(fd, 0);
+        ck_assert_int_eq(bag_next(&bag, 0), fd); /* what is handed over is this one alone */
+        ck_assert_int_eq(bag_next(&bag, fd + 1), -1);
         ck_assert_int_eq(open_fds_count(), n_fds + 1);
 }
 END_TEST
