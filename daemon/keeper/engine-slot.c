@@ -18,7 +18,8 @@
 #define ENGINE_QUICK_USEC (10 * USEC_PER_SEC)      /* an engine that lived longer did not die quickly */
 #define ENGINE_DELAY_MIN_USEC (10 * USEC_PER_MSEC) /* before the second quick restart; doubles */
 #define ENGINE_DELAY_MAX_USEC (5 * USEC_PER_SEC)
-#define ENGINE_RETRY_USEC (10 * USEC_PER_MSEC) /* while too many descriptors are in flight */
+#define ENGINE_DELAY_SERVED_USEC (50 * USEC_PER_MSEC) /* the most after one that had served: clients wait */
+#define ENGINE_RETRY_USEC (10 * USEC_PER_MSEC)        /* while too many descriptors are in flight */
 #define ENGINE_ANSWERS_MAX 65536 /* what an engine may leave unread; 1.5 MiB, made when first needed */
 #define ENGINE_TRIES 3           /* quick deaths of an engine that never served, before the daemon gives up */
 
@@ -37,7 +38,8 @@ static void engine_slot_schedule(Keeper *keeper) {
         engine->n_quick = now - engine->started_usec < ENGINE_QUICK_USEC ? engine->n_quick + 1 : 0;
         if (engine->n_quick > 1)
                 delay = ENGINE_DELAY_MIN_USEC << MIN(engine->n_quick - 2, 16u);
-        engine->start_usec = now + MIN(delay, ENGINE_DELAY_MAX_USEC);
+        engine->start_usec =
+                now + MIN(delay, engine->has_served ? ENGINE_DELAY_SERVED_USEC : ENGINE_DELAY_MAX_USEC);
         if (engine->n_quick >= ENGINE_TRIES && !keeper->has_served && keeper->children.n == 0) {
                 report(SD_ERR, "the engine does not start; giving up");
                 keeper->is_stopped = true;
@@ -119,6 +121,7 @@ void engine_slot_start(Keeper *keeper) {
         engine->owes_terminate = keeper->is_terminating;
         engine->handover_child = keeper->children.all.next;
         engine->started_usec = clock_monotonic_usec();
+        engine->has_served = false;
         r = engine_slot_socket_pair(&engine->socket_fd, &theirs);
         if (r < 0)
                 report(SD_ERR, "cannot make the engine's socket: %s", strerror(-r));

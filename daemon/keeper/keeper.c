@@ -130,6 +130,7 @@ void keeper_on_serving(Keeper *keeper) {
          * process.run), to be taken back in main.c when a keeper that was killed is started again. */
         (void)sd_notifyf(0, "READY=1\nMAINPID=%d\nSTATUS=Serving %s", getpid(), config->socket_path);
         keeper->has_served = true;
+        keeper->engine.has_served = true;
         if (config->ready_fd >= 0)
                 (void)fd_write_all(config->ready_fd, "\n", 1);
         config->ready_fd = fd_close(config->ready_fd);

@@ -71,6 +71,7 @@ typedef struct EngineSlot {
         uint64_t started_usec;
         uint64_t start_usec; /* no engine runs: start one then */
         unsigned n_quick;    /* deaths in a row that came quickly */
+        bool has_served;     /* this one did; then the next one need not wait long */
         uint32_t restarts;
 } EngineSlot;
 
