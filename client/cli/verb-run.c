@@ -45,6 +45,7 @@ typedef struct Attach {
         PmuxRecord exit;
         bool want_details; /* the reply to "wait" is needed, too */
         json_t *details;   /* owned; EXIT of the run */
+        int broken;        /* -errno once our output cannot be written */
         bool over;
         int status;
 } Attach;
@@ -157,21 +158,30 @@ static void on_signal(Attach *attach, int signal) {
                 attach->signals[attach->n_signals++] = signal;
 }
 
-/* Nobody reads our output any more. A pipe would kill the process with SIGPIPE, so it is stopped with that.
- */
+static void on_stopped(Pmux *pmux, const char *result, const PmuxError *error, void *userdata) {
+        Attach *attach = userdata;
+
+        (void)pmux;
+        (void)result;
+        (void)error;
+        attach_end(attach, STATUS_PMUX);
+}
+
+/* Nobody reads our output any more. A pipe would kill the process with SIGPIPE, so it is stopped with that;
+ * until it has ended, what it writes is dropped. */
 static void output_broke(Attach *attach, const char *name, int r) {
         char params[80];
 
-        if (attach->id > 0) {
-                (void)snprintf(params, sizeof(params), "{\"targets\":[%llu],\"signal\":%d}",
-                               (unsigned long long)attach->id, SIGPIPE);
-                (void)pmux_call_start(attach->cli->pmux, "stop", params, NULL, NULL, NULL, NULL);
-                (void)pmux_dispatch(attach->cli->pmux, NULL); /* sends it; the answer is not waited for */
-        }
-        if (r == -EPIPE)
-                die_of_sigpipe();
-        cli_complain("cannot write to %s: %s", name, strerror(-r));
-        attach_end(attach, STATUS_PMUX);
+        if (attach->broken != 0)
+                return;
+        attach->broken = r;
+        if (r != -EPIPE)
+                cli_complain("cannot write to %s: %s", name, strerror(-r));
+        (void)snprintf(params, sizeof(params), "{\"targets\":[%llu],\"signal\":%d}",
+                       (unsigned long long)attach->id, SIGPIPE);
+        if (attach->exited ||
+            pmux_call_start(attach->cli->pmux, "stop", params, on_stopped, attach, NULL, NULL) < 0)
+                attach_end(attach, STATUS_PMUX);
 }
 
 /* Writes what goes out; what has gone out may come again from the daemon. */
@@ -185,15 +195,11 @@ static void attach_write(Attach *attach) {
                 return;
         }
         r = output_settle(&attach->out);
-        if (r < 0) {
+        if (r < 0)
                 output_broke(attach, "stdout", r);
-                return;
-        }
         r = output_settle(&attach->err);
-        if (r < 0) {
+        if (r < 0)
                 output_broke(attach, "stderr", r);
-                return;
-        }
         if (attach->delivered > attach->out.pending + attach->err.pending) {
                 pmux_stream_consumed(attach->stream,
                                      attach->delivered - attach->out.pending - attach->err.pending);
@@ -239,6 +245,10 @@ static void print_end(Attach *attach) {
 }
 
 static int attach_finish(Attach *attach) {
+        if (attach->broken == -EPIPE)
+                die_of_sigpipe();
+        if (attach->broken != 0)
+                return STATUS_PMUX;
         if (!attach->exited)
                 return attach->status;
         attach->status = json_is_object(attach->details) ? exit_status_of_exit(attach->details)
