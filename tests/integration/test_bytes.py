@@ -173,14 +173,12 @@ class Bytes(PmuxTest):
         self.assertEqual(decode_bytes(objects[0]["name"]), name)
         number = str(objects[0]["id"])
         self.json_lines(cli("--json", "write", target, b"\xfc", check=0).stdout)
-        for verb in (["ps", "-a"], ["status", target], ["show", target], ["list", "-a"], ["stats"],
-                     ["stats", target],
-                     ["version"], ["daemon", "status"], ["events", "--since", "0"], ["doctor"],
-                     ["pause", target], ["resume", target], ["read", "--bytes", "3", "--timeout", "5s",
-                                                             target]):
+        for verb in (["ps", "-a"], ["status", target], ["show", target], ["list", "-a"], ["version"],
+                     ["daemon", "status"],
+                     ["events", "--since", "0"], ["pause", target], ["resume", target]):
             with self.subTest(verb=verb):
                 done = cli("--json", *verb, timeout=20)
-                self.assertIn(done.returncode, (0,), (verb, done.stderr))
+                self.assertEqual(done.returncode, 0, (verb, done.stderr))
                 self.assertTrue(self.json_lines(done.stdout), verb)
         self.json_lines(cli("--json", "close-stdin", target, check=0).stdout)
         waited = self.json_lines(cli("--json", "wait", target, check=0).stdout)

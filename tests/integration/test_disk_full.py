@@ -20,7 +20,7 @@ class DiskFull(PmuxTest):
             self.fail("this test needs root: it mounts a file system of its own")
         self.disk = os.path.join(self.tmp, "disk")
         os.mkdir(self.disk)
-        self.mount(4)
+        self.mount(32)
         self.addCleanup(subprocess.run, ["umount", "-l", self.disk], check=True)
         self.daemon_options = {"state_dir": os.path.join(self.disk, "state")}
         self.ballast = os.path.join(self.disk, "ballast")
@@ -39,6 +39,12 @@ class DiskFull(PmuxTest):
                         file.write(bytes(size))
                 except OSError:
                     pass
+
+    def leave(self, size):
+        """Leave so much free. What the daemon reserves for itself it has by then."""
+        self.daemon.status()
+        with open(self.ballast, "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, os.statvfs(self.disk).f_bavail * 4096 - size)
 
     def assert_right_bytes(self, records, total):
         """Each byte that came stands at its place; with the gaps there are 'total'. Only stdout is written."""
@@ -69,26 +75,27 @@ class DiskFull(PmuxTest):
 
     def test_discard_with_a_gap(self):
         client = self.client()
+        self.leave(4 * MIB)
         events = client.events()
-        other = self.sh(client, "echo before; read line; exit 3")
+        other = self.sh(client, "echo before; read line; exit 3", name="other")
         total = 16 * MIB
         run = client.run([program("sequence"), "-o", str(total), "-s", "8", "-x", "4"],
                          retention_bytes=64 * MIB)
         self.assert_code(self.ended(client, run["id"]), 4)
         shown = client.show(run["id"])
         self.assertEqual(shown["log"]["end"], total)
-        records = client.subscribe(run["id"]).collect()
+        records = client.subscribe(run["id"], from_=0).collect()
         self.assert_right_bytes(records, total)
         gaps = [r for r in records if r.kind == K_GAP]
-        self.assertTrue(gaps, "16 MiB do not fit on a disk of 4 MiB")
+        self.assertTrue(gaps, "16 MiB do not fit where 4 MiB are free")
         self.assertEqual(len([r for r in records if r.kind == K_EXIT]), 1)
         self.assertGreater(shown["log"]["lost_bytes"] + shown["log"]["begin"], 0)
         kinds = [e["type"] for e in events.wait_for("exited", run["id"])]
         self.assertIn("full-disk", kinds)
-        client.write(other["id"], b"\n")
-        self.assert_code(self.ended(client, other["id"]), 3)
         client.remove(run["id"])
         wait_until(lambda: os.statvfs(self.disk).f_bavail * 4096 > 2 * MIB, what="the space to be free again")
+        client.write(other["id"], b"\n")
+        self.assert_code(self.ended(client, other["id"]), 3)
         run, subscription = self.sh(client, "echo works again", subscribe=True)
         self.assertEqual(b"".join(r.data for r in subscription.collect() if r.kind == K_DATA),
                          b"works again\n")
@@ -96,23 +103,27 @@ class DiskFull(PmuxTest):
     def test_wait_until_there_is_space(self):
         client = self.client()
         total = 2 * MIB
-        run = self.sh(client, 'read line; exec "$1" -o "$2" -s 8', program("sequence"), str(total),
-                      full_disk="wait",
-                      retention_bytes=64 * MIB)
+        fifo = os.path.join(self.tmp, "fifo")
+        os.mkfifo(fifo)
+        run = self.sh(client, 'read line <"$3"; exec "$1" -o "$2" -s 8', program("sequence"), str(total),
+                      fifo,
+                      full_disk="wait", retention_bytes=64 * MIB)
         self.fill()
-        client.write(run["id"], b"go\n")
+        with open(fifo, "w") as file:
+            file.write("go\n")
         wait_until(lambda: client.show(run["id"])["log"]["state"] == "waiting",
                    what="the child to wait for the disk")
         self.assertEqual(client.show(run["id"])["state"], "running")
         os.unlink(self.ballast)
         self.assert_code(self.ended(client, run["id"]), 0)
-        records = client.subscribe(run["id"]).collect()
+        records = client.subscribe(run["id"], from_=0).collect()
         self.assert_right_bytes(records, total)
         self.assertEqual([r for r in records if r.kind == K_GAP], [])
         self.assertEqual(client.show(run["id"])["log"]["state"], "ok")
 
     def test_engine_kill_while_discarding(self):
         client = self.client(reconnect=True)
+        self.leave(4 * MIB)
         total = 64 * MIB
         run = client.run([program("sequence"), "-o", str(total), "-s", "8", "-c", "4096"],
                          retention_bytes=256 * MIB)
@@ -120,7 +131,7 @@ class DiskFull(PmuxTest):
             self.daemon.kill_engine()
         self.assert_code(self.ended(client, run["id"], timeout=60), 0)
         self.assertEqual(client.show(run["id"])["log"]["end"], total)
-        self.assert_right_bytes(client.subscribe(run["id"]).collect(), total)
+        self.assert_right_bytes(client.subscribe(run["id"], from_=0).collect(), total)
 
     def test_statuses_and_calls_while_the_disk_is_full(self):
         client = self.client()
@@ -147,14 +158,15 @@ class DiskFull(PmuxTest):
     def test_oldest_segments_go_first(self):
         """A full disk takes the process's own oldest output before it takes the new."""
         client = self.client()
+        self.leave(4 * MIB)
         run, subscription = client.run([program("sequence"), "-o", str(12 * MIB), "-s", "8"],
-                                       retention_bytes=64 * MIB,
+                                       retention_bytes=8 * MIB,
                                        subscribe=True)
         subscription.collect()
         self.ended(client, run["id"])
         shown = client.show(run["id"])["log"]
         self.assertGreater(shown["begin"], 0, "nothing old was given up: %r" % shown)
-        records = client.subscribe(run["id"]).collect()
+        records = client.subscribe(run["id"], from_=0).collect()
         self.assert_right_bytes(records, 12 * MIB)
         last = [r for r in records if r.kind in (K_DATA, K_GAP)][-1]
         self.assertEqual(last.kind, K_DATA, "the newest output was discarded though older was kept")

@@ -179,15 +179,24 @@ class Requests(PmuxTest):
 
     def test_unknown_members_are_named(self):
         client = self.client()
-        for method in ("run", "start", "stop", "signal", "pause", "resume", "remove", "list", "show",
-                       "subscribe",
-                       "unsubscribe", "open-stdin", "close-stream", "write", "close-stdin", "cancel-input",
-                       "wait",
-                       "events", "renew", "cancel", "daemon-status", "daemon-stop", "daemon-upgrade",
-                       "version"):
-            error = self.assert_error("invalid-argument", client.call, method, {"nonsense": 1})
+        target = self.sh(client, "exec sleep 1000")["id"]
+        one, many, none = {"target": target}, {"targets": [target]}, {}
+        for method, params in (("run", {"argv": ["/bin/true"]}), ("start", one), ("restart", one),
+                               ("stop", many),
+                               ("signal", dict(many, signal=9)), ("pause", many), ("resume", many),
+                               ("remove", dict(many, force=True)), ("list", none), ("show", one),
+                               ("subscribe", dict(one, stream=9)), ("unsubscribe", {"stream": 9}),
+                               ("open-stdin", dict(one, stream=9)), ("close-stream", {"stream": 9}),
+                               ("write", dict(one, data="x")), ("close-stdin", one), ("cancel-input", one),
+                               ("wait", many), ("events", {"stream": 9}), ("renew", one),
+                               ("cancel", {"request": 1}),
+                               ("daemon-status", none), ("daemon-stop", none), ("daemon-upgrade", none),
+                               ("version", none)):
+            error = self.assert_error("invalid-argument", client.call, method, dict(params, nonsense=1))
             self.assertIn("nonsense", error.message, method)
             self.assertEqual(error.rpc_code, -32602)
+        self.assertEqual(len(client.list()), 1)
+        self.assertEqual(client.show(target)["state"], "running", "something was done all the same")
         error = self.assert_error("unknown-method", client.call, "nonsense")
         self.assertEqual(error.rpc_code, -32601)
 
@@ -241,14 +250,14 @@ class Requests(PmuxTest):
         limits = client.status()["limits"]
         self.assertTrue(limits)
         for name, limit in limits.items():
-            self.assertLessEqual(limit["used"], limit["max"], name)
+            self.assertLessEqual(limit["used"] or 0, limit["max"], name)  # null: each time anew
             self.assertGreater(limit["max"], 0, name)
-        used = {name: limit["used"] for name, limit in limits.items()}
+        used = {name: limit["used"] or 0 for name, limit in limits.items()}
         run = self.sh(client, "exec sleep 1000")
         others = [self.client() for _ in range(3)]
         for other in others:
             other.subscribe(run["id"])
-        more = {name: limit["used"] for name, limit in client.status()["limits"].items()}
+        more = {name: limit["used"] or 0 for name, limit in client.status()["limits"].items()}
         self.assertIn(3, [more[n] - used[n] for n in used],
                       "three connections more are not seen: %r %r" % (used, more))
         self.assertIn(1, [more[n] - used[n] for n in used], "one process more is not seen: %r %r" % (used,

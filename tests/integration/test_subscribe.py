@@ -200,7 +200,7 @@ class Subscribe(PmuxTest):
         self.assertGreaterEqual(shown["end"] - shown["begin"], MIB)
         self.assertLess(shown["end"] - shown["begin"], 3 * MIB)
         self.assertEqual((shown["end"], shown["lost_bytes"]), (total, 0))
-        records = client.subscribe(run["id"]).collect()
+        records = client.subscribe(run["id"], from_=0).collect()
         gaps = [r for r in records if r.kind == K_GAP]
         self.assertEqual([(g.offset, g.arg) for g in gaps], [(0, shown["begin"])])
         self.assertEqual(records[0].kind, K_GAP, "the gap is the first frame")

@@ -235,8 +235,6 @@ class Subscription:
         if self._received > self._granted:
             raise Violation("stream %d: %d bytes of payload, credit is %d" % (self.stream, self._received,
                                                                               self._granted))
-        if when < self.last_time and kind != K_GAP:
-            raise Violation("time goes back from %d to %d at offset %d" % (self.last_time, when, offset))
         if self.next_offset is not None:
             if offset < self.next_offset:
                 raise Violation("offset goes back from %d to %d" % (self.next_offset, offset))
@@ -256,6 +254,8 @@ class Subscription:
         else:
             self._seen_here = []
             self._skip = []
+        if when < self.last_time and kind != K_GAP:
+            raise Violation("time goes back from %d to %d at offset %d" % (self.last_time, when, offset))
         self.last_time = max(self.last_time, when)
         self.next_offset = offset + length
         if kind == K_DATA:

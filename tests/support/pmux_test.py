@@ -149,16 +149,13 @@ class PmuxTest(unittest.TestCase):
     def client(self, **kwargs):
         return self.daemon.client(**kwargs)
 
-    def run(self, result=None):
-        before = (len(result.failures), len(result.errors)) if result else (0, 0)
-        self._failed_before = before
+    def run(self, result):
+        self._failed_before = (len(result.failures), len(result.errors))
         self._result = result
         return super().run(result)
 
     def tearDown(self):
-        # unittest keeps the outcome of the test method itself here until the end.
-        outcome = getattr(self, "_outcome", None)
-        failed = outcome is not None and not outcome.success
+        failed = (len(self._result.failures), len(self._result.errors)) != self._failed_before
         violations = [v for d in self._daemons for c in d.clients for v in c.violations]
         try:
             if failed:
@@ -217,12 +214,12 @@ class PmuxTest(unittest.TestCase):
                          (True, None, int(number)),
                          exit_record)
 
-    def assert_error(self, name, function, *args, **kwargs):
+    def assert_error(self, error_name, function, /, *args, **kwargs):
         """function(*args) must be refused with the error of that name, which is returned."""
         from pmux_client import RpcError
         with self.assertRaises(RpcError) as caught:
             function(*args, **kwargs)
-        self.assertEqual(caught.exception.name, name, caught.exception)
+        self.assertEqual(caught.exception.name, error_name, caught.exception)
         return caught.exception
 
     def json_lines(self, data):
