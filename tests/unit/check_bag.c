@@ -78,6 +78,8 @@ END_TEST
 
 START_TEST(drop_closes_one_and_leaves_the_others)
 {
+        int fd;
+
         ck_assert_int_eq(bag_put(&bag, 7, 2, KEEPER_LABEL_STDOUT, null_open()), 0);
         ck_assert_int_eq(bag_put(&bag, 7, 2, KEEPER_LABEL_STDERR, null_open()), 0);
         bag_drop(&bag, 7, 2, KEEPER_LABEL_STDOUT);
