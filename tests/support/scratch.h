@@ -52,7 +52,7 @@ static inline int scratch_n_files(const char *path) {
 static inline bool scratch_mount(const char *path, size_t size) {
         char options[64];
 
-        if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+        if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", "", MS_REC | MS_PRIVATE, "") < 0)
                 return false;
         (void)snprintf(options, sizeof(options), "size=%zu,mode=700", size);
         return mount("small-disk", path, "tmpfs", 0, options) == 0;

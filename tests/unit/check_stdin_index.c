@@ -237,10 +237,12 @@ END_TEST
 START_TEST(a_kill_during_rotation_leaves_a_whole_index)
 {
         uint64_t offset;
+        int fds[2];
         uint32_t n;
         pid_t pid;
 
         append(0, 6000, 2);
+        ck_assert_int_eq(pipe2(fds, O_CLOEXEC), 0);
         for (unsigned i = 0; i < 60; i++) {
                 stdin_index_deinit(&index_of);
                 pid = fork();
@@ -252,8 +254,11 @@ START_TEST(a_kill_during_rotation_leaves_a_whole_index)
                                 if (stdin_index_rotate(&index_of, dir, last.offset, NULL) < 0 ||
                                     stdin_index_append(&index_of, dir, &last, true, NULL) < 0)
                                         _exit(2);
+                                if (n % 16 == 0)
+                                        (void)!write(fds[1], "", 1);
                         }
                 }
+                ck_assert_int_eq(read(fds[0], &(char){ 0 }, 1), 1); /* it is at work */
                 ck_assert_int_eq(usleep((useconds_t)random() % 4000), 0);
                 ck_assert_int_eq(kill(pid, SIGKILL), 0);
                 ck_assert_int_eq(waitpid(pid, &(int){ 0 }, 0), pid);
@@ -267,6 +272,8 @@ START_TEST(a_kill_during_rotation_leaves_a_whole_index)
                                   offset - 10 * (STDIN_INDEX_KEEP - 1)); /* none is missing between */
         }
         ck_assert_uint_gt(offset, 60000);
+        close(fds[0]);
+        close(fds[1]);
 }
 END_TEST
 
