@@ -52,7 +52,7 @@ static size_t distance(const char *a, const char *b) {
 }
 
 const Verb *verb_nearest(const char *name) {
-        size_t best = MAX(strlen(name) / 3, (size_t)1) + 1, d;
+        size_t best = MIN(MAX(strlen(name) / 3, (size_t)1), (size_t)3) + 1, d;
         const Verb *nearest = NULL;
 
         for (size_t i = 0; i < ARRAY_SIZE(verbs); i++) {

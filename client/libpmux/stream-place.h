@@ -10,16 +10,16 @@
 
 #include "common/protocol.h"
 
-/* Records without bytes have no number of their own. The last one that was delivered is remembered whole;
- * when the log is read again from its offset, everything up to that one has been seen. Twins (the same kind,
- * time and argument) are told apart by counting them. */
+/* Records without bytes have no number of their own, but the log has one order and its time never goes
+ * backwards. So it is enough to know the time of the last one that was had at the offset, and how many were
+ * had of that time: when the log is read again from the offset, those that are older, and so many of that
+ * time, have been seen. */
 typedef struct StreamPlace {
-        uint64_t offset;   /* to go on from */
-        bool known;        /* whether offset means anything yet */
-        RecordHeader last; /* the last record without bytes at offset; kind 0: none */
-        uint64_t last_value;
-        uint64_t n_twins;   /* how many like it were delivered in a row */
-        uint64_t n_to_skip; /* twins of 'last' that are still to be skipped; 0: not skipping */
+        uint64_t offset;    /* to go on from */
+        bool known;         /* whether offset means anything yet */
+        uint64_t last_usec; /* time of the last record without bytes at offset; only if n_had > 0 */
+        uint64_t n_had;     /* how many of that time were delivered */
+        uint64_t n_to_skip; /* how many of that time are still to be skipped; 0: not skipping */
 } StreamPlace;
 
 /** stream_place_start() - the place is known: the stream begins at this offset. */
