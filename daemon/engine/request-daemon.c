@@ -2,6 +2,8 @@
 
 /* daemon-status, daemon-stop, daemon-upgrade. */
 
+#include "daemon/engine/request-daemon.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -9,7 +11,6 @@
 
 #include "common/bytes.h"
 #include "daemon/engine/limits.h"
-#include "daemon/engine/request-daemon.h"
 #include "daemon/engine/wait.h"
 
 typedef struct LimitRow {

@@ -46,6 +46,7 @@ void supervisor_deinit(Supervisor *supervisor);
  * that are not over are its. */
 int supervisor_recover(Supervisor *supervisor, Handover *handover, bool same_keeper, Error *reterr_error);
 
+/** supervisor_find_id(), supervisor_find_name() - the process; NULL if there is none. */
 Process *supervisor_find_id(Supervisor *supervisor, uint64_t id);
 Process *supervisor_find_name(Supervisor *supervisor, const char *name);
 
