@@ -129,6 +129,7 @@ static void log_end_data(Log *log, size_t n) {
         log_current(log)->size += (uint32_t)n;
         log->kept_bytes += n;
         log->end += n;
+        (void)log_retain(log, NULL); /* a failure is reported by the next one */
 }
 
 /* Everything that comes before bytes: a segment with room, retention, the record. */

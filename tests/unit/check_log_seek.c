@@ -264,7 +264,7 @@ static Suite *log_seek_suite(void) {
 
         tcase_add_checked_fixture(tcase, log_test_setup, log_test_teardown);
         tcase_set_timeout(tcase, 60);
-        tcase_add_loop_test(tcase, seeks_find_what_a_scan_finds, 0, 30);
+        tcase_add_loop_test(tcase, seeks_find_what_a_scan_finds, 0, 20);
         tcase_add_test(tcase, records_at_an_offset_come_before_its_bytes);
         tcase_add_test(tcase, a_reader_at_the_end_gets_what_joins_the_last_record);
         tcase_add_test(tcase, a_run_is_found_by_its_start_among_others);

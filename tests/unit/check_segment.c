@@ -174,6 +174,7 @@ static Suite *segment_suite(void) {
         TCase *tcase = tcase_create("segment");
 
         tcase_add_checked_fixture(tcase, log_test_setup, teardown);
+        tcase_set_timeout(tcase, 60);
         tcase_add_test(tcase, names_have_twenty_digits);
         tcase_add_test(tcase, segments_are_found_in_order);
         tcase_add_test(tcase, an_empty_directory_has_none);
