@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -20,8 +19,7 @@
 #define ENGINE_DELAY_MAX_USEC (5 * USEC_PER_SEC)
 #define ENGINE_DELAY_SERVED_USEC (50 * USEC_PER_MSEC) /* the most after one that had served: clients wait */
 #define ENGINE_RETRY_USEC (10 * USEC_PER_MSEC)        /* while too many descriptors are in flight */
-#define ENGINE_ANSWERS_MAX 65536 /* what an engine may leave unread; 1.5 MiB, made when first needed */
-#define ENGINE_TRIES 3           /* quick deaths of an engine that never served, before the daemon gives up */
+#define ENGINE_TRIES 3 /* quick deaths of an engine that never served, before the daemon gives up */
 
 void engine_slot_init(Keeper *keeper) {
         keeper->engine = (EngineSlot){
@@ -227,7 +225,7 @@ static bool engine_slot_send_answers(Keeper *keeper) {
         EngineSlot *engine = &keeper->engine;
 
         for (; engine->answer_first < engine->n_answers; engine->answer_first++) {
-                const Answer *answer = &engine->answers[engine->answer_first];
+                const Answer *answer = &keeper->answers[engine->answer_first];
                 KeeperMessage message = {
                         .type = answer->type,
                         .process = answer->process,
@@ -278,13 +276,11 @@ void engine_slot_answer(Keeper *keeper, const Answer *answer) {
 
         if (engine->is_failed)
                 return;
-        if (!engine->answers)
-                engine->answers = malloc(ENGINE_ANSWERS_MAX * sizeof(*engine->answers));
-        if (!engine->answers || engine->n_answers >= ENGINE_ANSWERS_MAX) {
-                engine_slot_fail(keeper, "it does not read");
+        if (engine->n_answers >= KEEPER_ANSWERS_MAX) {
+                engine_slot_fail(keeper, "it does not read its answers");
                 return;
         }
-        engine->answers[engine->n_answers++] = *answer;
+        keeper->answers[engine->n_answers++] = *answer;
 }
 
 void engine_slot_fail(Keeper *keeper, const char *format, ...) {
@@ -318,7 +314,6 @@ void engine_slot_on_exit(Keeper *keeper, const siginfo_t *info) {
                        info->si_code == CLD_DUMPED ? ", core dumped" : "");
         engine->pid = 0;
         engine->socket_fd = fd_close(engine->socket_fd);
-        free(TAKE(engine->answers));
         engine->kill_usec = USEC_INFINITY;
         engine->retry_usec = USEC_INFINITY;
         engine->restarts++;

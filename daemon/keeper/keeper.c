@@ -93,6 +93,9 @@ int keeper_init(Keeper *keeper, KeeperConfig *config, Error *reterr_error) {
         r = keeper_open(keeper, &signals, reterr_error);
         if (r < 0)
                 return r;
+        keeper->answers = malloc(KEEPER_ANSWERS_MAX * sizeof(*keeper->answers));
+        if (!keeper->answers)
+                return error_set_errno(reterr_error, ENOMEM, "cannot make a queue of answers");
         r = spawner_init(&keeper->spawner);
         if (r < 0)
                 return error_set_errno(reterr_error, r, "cannot make a stack");
@@ -113,7 +116,7 @@ void keeper_config_deinit(KeeperConfig *config) {
 }
 
 void keeper_deinit(Keeper *keeper) {
-        free(keeper->engine.answers);
+        free(keeper->answers);
         (void)fd_close(keeper->engine.socket_fd);
         (void)fd_close(keeper->signal_fd);
         (void)fd_close(keeper->null_fd);

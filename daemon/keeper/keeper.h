@@ -18,6 +18,9 @@
  * child's descriptors are low ones and a spawn copies next to nothing. What stays is moved above. */
 #define KEEPER_FD_MIN 16
 
+#define KEEPER_ANSWERS_MAX                                                                                   \
+        65536 /* what an engine may leave unread; 1.5 MiB of which only what is used is there */
+
 /* What is fixed when the daemon starts. */
 typedef struct KeeperConfig {
         uint64_t stop_usec;         /* for the engine to stop everything when the daemon is asked to end */
@@ -62,9 +65,8 @@ typedef struct EngineSlot {
         bool owes_terminate;
         bool owes_ping;
         bool owes_reaped;
-        pid_t reaped;    /* with owes_reaped: the latest of the orphans */
-        Answer *answers; /* owned; those from answer_first to n_answers wait to be sent */
-        size_t answer_first;
+        pid_t reaped;        /* with owes_reaped: the latest of the orphans */
+        size_t answer_first; /* those of Keeper.answers from here to n_answers wait to be sent */
         size_t n_answers;
         bool has_ponged;    /* since the last PING */
         uint64_t kill_usec; /* it was asked to abort: kill it then */
@@ -82,8 +84,9 @@ typedef struct Keeper {
         ChildTable children;
         Spawner spawner;
         EngineSlot engine;
-        int signal_fd; /* owned */
-        int null_fd;   /* owned */
+        Answer *answers; /* owned; KEEPER_ANSWERS_MAX, made beforehand so that it cannot fail later */
+        int signal_fd;   /* owned */
+        int null_fd;     /* owned */
         bool has_served;
         bool is_upgraded; /* this image took the place of another */
         bool is_terminating;

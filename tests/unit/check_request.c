@@ -247,6 +247,7 @@ END_TEST
 
 START_TEST(a_signal_reaches_the_child_or_its_group)
 {
+        char byte;
         KeeperMessage message = { .type = KEEPER_SIGNAL, .process = 7, .run = 1, .signal = SIGUSR1 };
         int in, out;
 
@@ -265,6 +266,8 @@ START_TEST(a_signal_reaches_the_child_or_its_group)
         fixture_send(&message, NULL, 0);
         ck_assert_int_eq(fixture_expect(KEEPER_SIGNALLED).error, 0);
         ck_assert_int_eq(fixture_expect(KEEPER_EXITED).wait_status, SIGKILL);
+        fixture_await(out, POLLIN | POLLHUP);
+        ck_assert_int_eq(read(out, &byte, 1), 0); /* the inner one is gone as well */
         fixture_send(&message, NULL, 0);
         message = fixture_expect(KEEPER_SIGNALLED);
         ck_assert_int_eq(message.error, ESRCH);
@@ -320,6 +323,20 @@ START_TEST(nothing_is_lost_while_the_engine_does_not_read)
                 }
                 n_left--;
         }
+}
+END_TEST
+
+START_TEST(an_engine_that_never_reads_is_replaced)
+{
+        const KeeperMessage message = { .type = KEEPER_SIGNAL, .process = 1, .run = 1 };
+        pid_t pid = fixture.engine_pid;
+        int r = 0;
+
+        for (int i = 0; r == 0 && i < 2 * KEEPER_ANSWERS_MAX; i++)
+                r = keeper_message_send(fixture.engine_fd, &message, NULL, 0);
+        ck_assert_int_lt(r, 0);
+        fixture_next_engine();
+        ck_assert_int_ne(fixture.engine_pid, pid);
 }
 END_TEST
 
@@ -460,6 +477,7 @@ static Suite *request_suite(void) {
         tcase_add_test(others, a_running_child_is_not_forgotten);
         tcase_add_test(others, a_signal_reaches_the_child_or_its_group);
         tcase_add_test(others, an_orphan_that_ends_is_hinted_at);
+        tcase_add_test(others, an_engine_that_never_reads_is_replaced);
         tcase_add_test(others, nothing_is_lost_while_the_engine_does_not_read);
         suite_add_tcase(suite, others);
         tcase_add_checked_fixture(wrong, setup, fixture_teardown);

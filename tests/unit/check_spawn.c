@@ -172,6 +172,22 @@ START_TEST(a_fourth_descriptor_arrives_and_high_numbers_do)
 }
 END_TEST
 
+START_TEST(a_descriptor_that_has_its_number_already_is_kept_open)
+{
+        int mine = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 10);
+        char text[64];
+
+        take_way(_i);
+        ck_assert_int_eq(dup3(fds[0], STDIN_FILENO, O_CLOEXEC), STDIN_FILENO);
+        fds[0] = STDIN_FILENO;
+        ck_assert_int_eq(run_output(SH("ls -m /proc/$$/fd"), text, sizeof(text)), 0);
+        ck_assert_str_eq(text, "0, 1, 2\n");
+        fds[0] = fds[2];
+        (void)dup2(mine, STDIN_FILENO);
+        (void)fd_close(mine);
+}
+END_TEST
+
 START_TEST(signals_are_as_new)
 {
         char text[256];
@@ -473,6 +489,7 @@ static Suite *spawn_suite(void) {
         tcase_add_loop_test(child, a_child_has_three_descriptors_and_no_other, 0, WAY_N_);
         tcase_add_loop_test(child, the_parents_descriptors_are_untouched, 0, WAY_N_);
         tcase_add_loop_test(child, a_fourth_descriptor_arrives_and_high_numbers_do, 0, WAY_N_);
+        tcase_add_loop_test(child, a_descriptor_that_has_its_number_already_is_kept_open, 0, WAY_N_);
         tcase_add_loop_test(child, signals_are_as_new, 0, WAY_N_);
         tcase_add_loop_test(child, a_child_leads_a_session_of_its_own, 0, WAY_N_);
         tcase_add_loop_test(child, directory_mask_limit_and_environment_are_the_requests, 0, WAY_N_);
