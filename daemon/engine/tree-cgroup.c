@@ -129,8 +129,11 @@ int cgroups_make(Cgroups *cgroups, uint64_t process, uint32_t run, int *ret_fd) 
         if (r < 0 && r != -EEXIST)
                 return r;
         r = cgroups_open_run(cgroups, process, run);
-        if (r < 0)
+        if (r < 0) {
+                (void)unlinkat(cgroups->base_fd, name,
+                               AT_REMOVEDIR); /* or it would stand for an empty tree */
                 return r;
+        }
         *ret_fd = r;
         return 0;
 }

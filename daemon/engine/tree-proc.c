@@ -120,20 +120,19 @@ static int table_join(Table *table, Row *row, pid_t keeper_session) {
 
 /* Whether the row is a member on its own account, not for one that is related. */
 static bool row_is_root(const Row *row, const TreeProcQuery *query) {
+        bool is_main, in_session;
         ProcMark mark;
-        bool is_main;
 
         is_main = row->stat.pid == query->main_pid && row->stat.parent == query->keeper_pid &&
                   (query->main_start == 0 || query->main_start == row->stat.start);
-        if (is_main && query->main_start != 0)
-                return true;
+        in_session = query->main_pid > 0 && row->stat.session == query->main_pid;
         /* A child of another one is what its parent is: only those that the keeper has need a look. */
-        if (!is_main && row->stat.session != query->main_pid && row->stat.parent != query->keeper_pid)
+        if (!in_session && row->stat.parent != query->keeper_pid)
                 return false;
         mark = proc_mark_read(row->stat.pid, query->mark);
         if (mark != PROC_MARK_NONE) /* another's mark: the pid of our main process is used again */
                 return mark == PROC_MARK_SAME;
-        return is_main || (query->main_pid > 0 && row->stat.session == query->main_pid);
+        return is_main || in_session;
 }
 
 /* Takes in what is related to a member, until no further one turns up. */
@@ -190,7 +189,8 @@ bool tree_proc_main_alive(const TreeProcQuery *query) {
 
         if (query->main_pid <= 0 || query->main_start == 0 || query->main_start == TREE_PROC_GONE)
                 return false; /* not known well enough to do without the full look */
-        return proc_stat_read(query->main_pid, &stat) == 0 && stat.start == query->main_start && stat.alive;
+        return proc_stat_read(query->main_pid, &stat) == 0 && stat.start == query->main_start && stat.alive &&
+               proc_mark_read(query->main_pid, query->mark) != PROC_MARK_OTHER;
 }
 
 bool tree_proc_is(const ProcId *id, const void *userdata) {

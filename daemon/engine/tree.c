@@ -46,9 +46,14 @@ static bool cgroups_wanted(void) {
         return !value || strcmp(value, "1") != 0;
 }
 
+/* What says nothing of the machine, but of this moment: it must not decide for the fallback. */
+static bool is_shortage(int r) {
+        return r == -ENOMEM || r == -EMFILE || r == -ENFILE;
+}
+
 int tree_root_open(TreeRoot **ret_root, const char *instance, int keeper_pid, Error *reterr_error) {
         TreeRoot *root;
-        int r;
+        int r = 0;
 
         if (instance[0] == '\0' || strspn(instance, "0123456789abcdefABCDEF") != strlen(instance) ||
             strlen(instance) > 64)
@@ -66,6 +71,12 @@ int tree_root_open(TreeRoot **ret_root, const char *instance, int keeper_pid, Er
                 r = cgroups_open(&root->cgroups, instance, keeper_pid, &root->why);
                 if (r == 0)
                         tree_watch_init(&root->watch);
+        }
+        if (is_shortage(r)) {
+                if (reterr_error)
+                        *reterr_error = root->why;
+                (void)tree_root_free(root);
+                return r;
         }
         *ret_root = root;
         return 0;
@@ -115,22 +126,31 @@ void tree_init(TreeRoot *root, Tree *ret_tree, uint64_t process, uint32_t run, i
 }
 
 int tree_prepare(TreeRoot *root, const Tree *tree, int *ret_fd, Error *reterr_error) {
-        (void)reterr_error;
+        int r;
+
         *ret_fd = -1;
-        if (root->cgroups && cgroups_make(root->cgroups, tree->process, tree->run, ret_fd) < 0)
-                *ret_fd = -1;
+        if (!root->cgroups)
+                return 0;
+        r = cgroups_make(root->cgroups, tree->process, tree->run, ret_fd);
+        if (is_shortage(r))
+                return error_set_errno(reterr_error, r, "cannot make the cgroup of process %" PRIu64,
+                                       tree->process);
         return 0;
 }
 
-/* Return: the directory of the run's cgroup, owned by the caller; -1: the fallback. */
-static int tree_open_dir(const TreeRoot *root, const Tree *tree) {
-        int fd = root->cgroups ? cgroups_open_run(root->cgroups, tree->process, tree->run) : -1;
+/* Opens the directory of the run's cgroup; where there is none, *ret_fd is -1: the fallback. */
+static int tree_open_dir(const TreeRoot *root, const Tree *tree, int *ret_fd) {
+        int fd = root->cgroups ? cgroups_open_run(root->cgroups, tree->process, tree->run) : -ENOENT;
 
-        return fd < 0 ? -1 : fd;
+        if (fd < 0 && fd != -ENOENT && fd != -ENODEV)
+                return fd;
+        *ret_fd = fd < 0 ? -1 : fd;
+        return 0;
 }
 
-static Scope scope_open(const TreeRoot *root, const Tree *tree) {
-        return (Scope){ .root = root, .tree = tree, .dir_fd = tree_open_dir(root, tree) };
+static int scope_open(Scope *ret_scope, const TreeRoot *root, const Tree *tree) {
+        *ret_scope = (Scope){ .root = root, .tree = tree, .dir_fd = -1 };
+        return tree_open_dir(root, tree, &ret_scope->dir_fd);
 }
 
 static TreeProcQuery scope_query(const Scope *scope) {
@@ -152,9 +172,9 @@ int tree_watch(TreeRoot *root, const Tree *tree) {
         CLEANUP(fd_close) int dir_fd = -1;
         int r;
 
-        dir_fd = tree_open_dir(root, tree);
-        if (dir_fd < 0)
-                return 0;
+        r = tree_open_dir(root, tree, &dir_fd);
+        if (r < 0 || dir_fd < 0)
+                return r;
         r = tree_watch_add(&root->watch, dir_fd, tree->process, tree->run);
         if (r == -ENOSPC || r == -ENOENT)
                 return 0;
@@ -169,10 +189,14 @@ void tree_release(TreeRoot *root, const Tree *tree) {
 }
 
 int tree_empty(TreeRoot *root, const Tree *tree) {
-        CLEANUP(scope_close) Scope scope = scope_open(root, tree);
-        TreeProcQuery query = scope_query(&scope);
+        CLEANUP(scope_close) Scope scope = { .dir_fd = -1 };
+        TreeProcQuery query;
         int r;
 
+        r = scope_open(&scope, root, tree);
+        if (r < 0)
+                return r;
+        query = scope_query(&scope);
         if (scope.dir_fd >= 0) {
                 r = cgroup_populated(scope.dir_fd);
                 if (r != -ENODEV && r != -ENOENT)
@@ -193,11 +217,13 @@ int tree_empty(TreeRoot *root, const Tree *tree) {
 }
 
 int tree_pids(TreeRoot *root, const Tree *tree, pid_t *ret_pids, size_t max, size_t *ret_n) {
-        CLEANUP(scope_close) Scope scope = scope_open(root, tree);
+        CLEANUP(scope_close) Scope scope = { .dir_fd = -1 };
         CLEANUP(proc_set_deinit) ProcSet set = {};
         int r;
 
-        r = scope_pids(&scope, &set);
+        r = scope_open(&scope, root, tree);
+        if (r >= 0)
+                r = scope_pids(&scope, &set);
         if (r < 0)
                 return r;
         for (size_t i = 0; i < MIN(max, set.n_ids); i++)
@@ -338,11 +364,12 @@ static int scope_kill(const Scope *scope, size_t *ret_n) {
 }
 
 int tree_signal(TreeRoot *root, const Tree *tree, int signal, size_t *ret_n, Error *reterr_error) {
-        CLEANUP(scope_close) Scope scope = scope_open(root, tree);
+        CLEANUP(scope_close) Scope scope = { .dir_fd = -1 };
         CLEANUP(tally_deinit) Tally tally = {};
-        int r = 0;
+        int r;
 
-        if (signal == SIGKILL) {
+        r = scope_open(&scope, root, tree);
+        if (r == 0 && signal == SIGKILL) {
                 r = scope_kill(&scope, ret_n);
                 if (r > 0)
                         return 0;
@@ -360,10 +387,14 @@ int tree_signal(TreeRoot *root, const Tree *tree, int signal, size_t *ret_n, Err
 }
 
 int tree_freeze(TreeRoot *root, const Tree *tree, bool frozen, Error *reterr_error) {
-        CLEANUP(scope_close) Scope scope = scope_open(root, tree);
+        CLEANUP(scope_close) Scope scope = { .dir_fd = -1 };
         CLEANUP(tally_deinit) Tally tally = {};
         int r;
 
+        r = scope_open(&scope, root, tree);
+        if (r < 0)
+                return error_set_errno(reterr_error, r, "cannot open the cgroup of process %" PRIu64,
+                                       tree->process);
         if (scope_is_ours(&scope)) {
                 r = cgroup_freeze(scope.dir_fd, frozen);
         } else {
@@ -378,9 +409,9 @@ int tree_freeze(TreeRoot *root, const Tree *tree, bool frozen, Error *reterr_err
 }
 
 int tree_oom(TreeRoot *root, const Tree *tree) {
-        CLEANUP(fd_close) int dir_fd = tree_open_dir(root, tree);
+        CLEANUP(fd_close) int dir_fd = -1;
 
-        return dir_fd < 0 ? -1 : cgroup_oom(dir_fd);
+        return tree_open_dir(root, tree, &dir_fd) < 0 || dir_fd < 0 ? -1 : cgroup_oom(dir_fd);
 }
 
 int tree_kill_stale(TreeRoot *root) {

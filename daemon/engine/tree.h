@@ -40,7 +40,8 @@ typedef struct Tree {
  * is used. Own cgroup: /proc/self/cgroup "0::" below the cgroup2 mount found in /proc/self/mountinfo. Inside
  * a systemd service with Delegate=yes that is the service's own.
  *
- * Return: 0; -EINVAL (INVALID): instance is not 1 to 64 hex digits; -ENOMEM.
+ * Return: 0; -EINVAL (INVALID): instance is not 1 to 64 hex digits; -ENOMEM, -EMFILE, -ENFILE: too little of
+ * something now to tell.
  */
 int tree_root_open(TreeRoot **ret_root, const char *instance, int keeper_pid, Error *reterr_error);
 /** tree_root_free() - cgroups that are not empty stay, for the next engine. */
@@ -85,7 +86,8 @@ int tree_pids(TreeRoot *root, const Tree *tree, pid_t *ret_pids, size_t max, siz
  * SIGKILL, until no new one turns up (cgroup.kill where the kernel has it, else stop-and-kill rounds over
  * pidfds). The main process is included. *ret_n: how many were signalled.
  *
- * Does not wait for them to end. A tree that is frozen takes SIGKILL at once, all else when it is continued.
+ * Does not wait for them to end. In a frozen tree a signal ends at once who has no handler for it; handlers
+ * run when the tree is continued.
  *
  * Return: 0, also if there was none; -EPERM or another -errno (SYSTEM) if none of those that are left could
  * be signalled.

@@ -471,9 +471,12 @@ START_TEST(a_number_that_is_used_again_is_not_the_run)
         start_root(_i);
         tree_run_start(&run, root, 2, "echo 1; exec sleep 1000", NULL);
         ck_assert_int_eq(tree_run_line(&run), 1);
-        /* A run whose main process had this pid before; an engine that took over did not see it. */
+        /* A run whose main process had this pid before, though all that is known of it now is the other's. */
         tree_init(root, &old, 1, 1, run.tree.main_pid);
         ck_assert_uint_eq(old.main_start, run.tree.main_start);
+        ck_assert_int_eq(tree_empty(root, &old), 1);
+        ck_assert_int_eq(tree_signal(root, &old, SIGKILL, &n, NULL), 0);
+        ck_assert_uint_eq(n, 0);
         old.main_start = 0;
         ck_assert_int_eq(tree_signal(root, &old, SIGKILL, &n, NULL), 0);
         ck_assert_uint_eq(n, 0);

@@ -30,7 +30,11 @@ static void teardown(void) {
         ck_assert_int_eq(open_fds_count(), n_fds_before);
 }
 
-/* A child in the cgroup dir_fd that sleeps until it is killed. */
+static void on_term(int signal) {
+        _exit(signal);
+}
+
+/* A child in the cgroup dir_fd that sleeps until it is killed, or handles SIGTERM. */
 static pid_t sleeper(int dir_fd) {
         int fd, fds[2];
         pid_t pid;
@@ -39,7 +43,7 @@ static pid_t sleeper(int dir_fd) {
         ck_assert_int_eq(pipe(fds), 0);
         pid = fork();
         if (pid == 0) {
-                (void)signal(SIGTERM, SIG_DFL); /* Check has a handler of its own */
+                (void)signal(SIGTERM, on_term);
                 fd = openat(dir_fd, "cgroup.procs", O_WRONLY);
                 if (write(fd, "0", 1) == 1 && write(fds[1], "x", 1) == 1)
                         for (;;)
