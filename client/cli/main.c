@@ -42,9 +42,12 @@ int main(int argc, char **argv) {
                 if (c == 'h')
                         return cli_finish(verb_help(&cli, 1, version));
                 cli.verb = verb_find("version");
-                return cli_finish(cli.verb->run(&cli, 1, version));
+                rest = version;
+                n = 1;
+                break;
         }
-        rest = arguments_rest(&arguments, &n);
+        if (!cli.verb)
+                rest = arguments_rest(&arguments, &n);
         if (n == 0)
                 return cli_usage(&cli, "a verb is missing");
         cli.verb = verb_find(rest[0]);

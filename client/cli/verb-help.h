@@ -45,6 +45,7 @@ static const VerbHelp verb_helps[] = {
                   "  -t, --timestamps      the time before each line\n"
                   "  --head N              end after N bytes\n"
                   "  --lossless            with -f: the process waits for this reader\n" },
+        { "follow", "  The options are those of logs; -f is understood.\n" },
         { "write", "  -N, --no-newline      TEXT as it is\n"
                    "  --eof                 end of file after it\n"
                    "  --drain               wait until the process's pipe has taken it\n"

@@ -196,9 +196,14 @@ static void print_scalar(const char *key, const json_t *value) {
                                            ? text_of_time(buffer, sizeof(buffer),
                                                           (uint64_t)json_integer_value(value), 0)
                                            : "-");
-        } else if (json_is_integer(value) && ends_with(key, "_usec") && json_integer_value(value) >= 0) {
+        } else if (json_is_integer(value) && (ends_with(key, "_usec") || strcmp(key, "usec") == 0) &&
+                   json_integer_value(value) >= 0) {
                 (void)printf("%s",
                              format_duration(buffer, sizeof(buffer), (uint64_t)json_integer_value(value)));
+        } else if (json_is_integer(value) && ends_with(key, "_bytes") && json_integer_value(value) >= 0) {
+                (void)printf("%s", format_size(buffer, sizeof(buffer), (uint64_t)json_integer_value(value)));
+        } else if (strcmp(key, "umask") == 0) {
+                (void)printf("%03llo", (unsigned long long)json_integer_value(value));
         } else if (json_is_integer(value)) {
                 (void)printf("%lld", (long long)json_integer_value(value));
         } else if (json_is_boolean(value)) {
@@ -247,13 +252,34 @@ static void print_array(const char *key, const json_t *array, int depth) {
         }
 }
 
+/* The key as words: the units stand with the values. */
+static void print_key(const char *key, int depth) {
+        size_t n = strlen(key);
+
+        if (strcmp(key, "usec") == 0) {
+                (void)printf("%*sran:", depth, "");
+                return;
+        }
+        if (ends_with(key, "_usec"))
+                n -= strlen("_usec");
+        else if (ends_with(key, "_bytes"))
+                n -= strlen("_bytes");
+        (void)printf("%*s", depth, "");
+        for (size_t i = 0; i < n; i++)
+                (void)putchar(key[i] == '_' ? ' ' : key[i]);
+        (void)putchar(':');
+}
+
+/* The environment is long and seldom what is looked for: it comes last. */
 static void print_object(const json_t *object, int depth) {
         const char *key;
         char *command;
         json_t *value;
 
         json_object_foreach((json_t *)object, key, value) {
-                (void)printf("%*s%s:", depth, "", key);
+                if (strcmp(key, "env") == 0)
+                        continue;
+                print_key(key, depth);
                 if (strcmp(key, "argv") == 0) {
                         command = text_of_argv(value);
                         (void)printf(" %s\n", command);
@@ -268,6 +294,11 @@ static void print_object(const json_t *object, int depth) {
                         print_scalar(key, value);
                         (void)printf("\n");
                 }
+        }
+        value = json_object_get(object, "env");
+        if (value) {
+                (void)printf("%*senv:", depth, "");
+                print_array("env", value, depth);
         }
 }
 

@@ -233,14 +233,24 @@ static void attach_turn(Attach *attach) {
         attach_write(attach);
 }
 
+static bool attach_timed_out(const Attach *attach) {
+        const char *cause = json_string_value(json_object_get(attach->details, "cause"));
+
+        return cause && strcmp(cause, "timeout") == 0;
+}
+
 /* The last line with --json tells the process's own status from pmux's. */
 static void print_end(Attach *attach) {
-        json_t *line = json_pack("{s:b, s:i, s:s}", "exited", attach->exited, "status", attach->status, "by",
-                                 attach->exited && attach->status != STATUS_DEADLINE ? "process" : "pmux");
+        json_t *subject = attach->json.subject;
 
-        if (line && attach->details)
-                (void)json_object_set(line, "exit", attach->details);
-        attach->json.subject = line; /* goes into the exit record's line */
+        (void)json_object_set_new(subject, "exited", json_boolean(attach->exited));
+        (void)json_object_set_new(subject, "status", json_integer(attach->status));
+        (void)json_object_set_new(subject, "by",
+                                  json_string(attach->status == STATUS_DEADLINE && attach_timed_out(attach)
+                                                      ? "pmux"
+                                                      : "process"));
+        if (attach->details)
+                (void)json_object_set(subject, "exit", attach->details);
         record_json_print(&attach->json, &attach->exit);
 }
 
@@ -255,10 +265,8 @@ static int attach_finish(Attach *attach) {
                                                          : exit_status_of_word(attach->exit.value);
         if (attach->status == STATUS_PMUX && PMUX_EXIT_UNKNOWN(attach->exit.value))
                 cli_complain("the exit status of the process is not known");
-        if (attach->cli->json) {
-                json_decref(attach->json.subject);
+        if (attach->cli->json)
                 print_end(attach);
-        }
         return attach->status;
 }
 
