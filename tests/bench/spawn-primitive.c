@@ -2,7 +2,7 @@
 
 /* What it costs to start a program, by each primitive, with none and with many open descriptors.
  *
- * usage: spawn-primitive [ROUNDS [DESCRIPTORS]]; prints medians in microseconds: how long the caller waits
+ * usage: spawn-primitive [ROUNDS [DESCRIPTORS…]]; prints medians in microseconds: how long the caller waits
  * for one start, and how long until the program, which does nothing, has been reaped. The ways are
  * interleaved round by round, so that whatever else the machine does falls on all of them alike. */
 
@@ -24,7 +24,6 @@
 #include "daemon/keeper/spawn.h"
 
 #define ROUNDS_DEFAULT 1000
-#define DESCRIPTORS_DEFAULT 15000
 #define FD_LOW 16 /* below: what a child gets; above: what is in the way */
 
 static Spawner spawner;
@@ -187,11 +186,25 @@ static void make_cgroup(char *path, size_t size) {
         }
 }
 
+/* Measures with one more heap of descriptors in the way. */
+static int measure_with(size_t rounds, unsigned wanted) {
+        static unsigned n_open;
+
+        for (; n_open < wanted; n_open++)
+                if (fcntl(null_fd, F_DUPFD_CLOEXEC, FD_LOW) < 0) {
+                        fprintf(stderr, "only %u descriptors: %s\n", n_open, strerror(errno));
+                        return -errno;
+                }
+        measure(rounds, n_open);
+        return 0;
+}
+
 int main(int argc, char **args) {
+        static const unsigned counts[] = { 0, 1000, 15000 };
         size_t rounds = argc > 1 ? strtoul(args[1], NULL, 10) : ROUNDS_DEFAULT;
-        unsigned n_open = argc > 2 ? (unsigned)strtoul(args[2], NULL, 10) : DESCRIPTORS_DEFAULT;
         struct rlimit limit;
         char cgroup[128];
+        int r = 0;
 
         (void)getrlimit(RLIMIT_NOFILE, &limit);
         limit.rlim_cur = limit.rlim_max;
@@ -200,15 +213,12 @@ int main(int argc, char **args) {
         if (rounds < 10 || null_fd < 0 || spawner_init(&spawner) < 0)
                 return EXIT_FAILURE;
         make_cgroup(cgroup, sizeof(cgroup));
-        measure(rounds, 0);
-        for (unsigned i = 0; i < n_open; i++)
-                if (fcntl(null_fd, F_DUPFD_CLOEXEC, FD_LOW) < 0) {
-                        fprintf(stderr, "only %u descriptors: %s\n", i, strerror(errno));
-                        return EXIT_FAILURE;
-                }
-        measure(rounds, n_open);
+        for (size_t i = 0; r == 0 && argc <= 2 && i < ARRAY_SIZE(counts); i++)
+                r = measure_with(rounds, counts[i]);
+        for (int i = 2; r == 0 && i < argc; i++)
+                r = measure_with(rounds, (unsigned)strtoul(args[i], NULL, 10));
         spawner_deinit(&spawner);
         if (cgroup_fd >= 0)
                 (void)rmdir(cgroup);
-        return EXIT_SUCCESS;
+        return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
