@@ -125,6 +125,33 @@ START_TEST(a_large_handover_waits_for_the_engine_to_read)
 }
 END_TEST
 
+START_TEST(what_an_engine_asks_during_the_handover_comes_after_it)
+{
+        enum {
+                N = 1000
+        };
+
+        fixture_next_engine();
+        fixture_send_type(KEEPER_SERVING, 0, 0);
+        for (uint64_t i = 0; i < N; i++)
+                put_null(KEEPER_LABEL_STDOUT, i, 1);
+        ck_assert_int_eq(kill(fixture.engine_pid, SIGKILL), 0);
+        fixture_accept();
+        for (uint64_t i = N - 20; i < N; i++)
+                fixture_send(
+                        &(KeeperMessage){
+                                .type = KEEPER_DROP, .label = KEEPER_LABEL_STDOUT, .process = i, .run = 1 },
+                        NULL, 0);
+        fixture_read_handover();
+        ck_assert_uint_eq(fixture.n_handed_fds, N);
+        /* an answer comes after all that was asked before it */
+        fixture_send(&(KeeperMessage){ .type = KEEPER_SIGNAL, .process = 1, .run = 1 }, NULL, 0);
+        (void)fixture_expect(KEEPER_SIGNALLED);
+        fixture_kill_engine();
+        ck_assert_uint_eq(fixture.n_handed_fds, N - 20);
+}
+END_TEST
+
 START_TEST(an_engine_that_closes_its_socket_is_replaced)
 {
         pid_t pid;
@@ -215,6 +242,7 @@ static Suite *engine_slot_suite(void) {
         tcase_add_test(handover, the_next_engine_gets_all_there_is);
         tcase_add_test(handover, an_end_while_no_engine_runs_is_told_to_the_next);
         tcase_add_test(handover, a_large_handover_waits_for_the_engine_to_read);
+        tcase_add_test(handover, what_an_engine_asks_during_the_handover_comes_after_it);
         suite_add_tcase(suite, handover);
         tcase_add_checked_fixture(death, fixture_setup, fixture_teardown);
         tcase_set_timeout(death, 60);
