@@ -25,7 +25,8 @@ int client_set_init(ClientSet *set, struct event_base *base, const ClientOps *op
         list_init(&set->ready);
         list_init(&set->dead);
         set->scratch = malloc(LIMIT_DATA_FRAME_BYTES);
-        return set->scratch ? 0 : -ENOMEM;
+        set->read_buffer = malloc(CLIENT_READ_BYTES);
+        return set->scratch && set->read_buffer ? 0 : -ENOMEM;
 }
 
 static Client *client_free(Client *client) {
@@ -52,7 +53,8 @@ void client_set_deinit(ClientSet *set) {
                 client_close(client);
         client_set_reap(set);
         free(set->scratch);
-        set->scratch = NULL;
+        free(set->read_buffer);
+        set->scratch = set->read_buffer = NULL;
 }
 
 void client_set_reap(ClientSet *set) {
@@ -60,13 +62,17 @@ void client_set_reap(ClientSet *set) {
                 (void)client_free(client);
 }
 
+static void client_release(Client *client) {
+        client->set->frame_bytes -= client->large;
+        client->large = 0;
+}
+
 void client_close(Client *client) {
         if (client->closed)
                 return;
         client->closed = true;
         client->set->n_clients--;
-        client->set->frame_bytes -= client->large;
-        client->large = 0;
+        client_release(client);
         (void)event_del(client->read_event);
         (void)event_del(client->write_event);
         client->set->ops->on_close(client, client->set->userdata);
@@ -301,60 +307,111 @@ static int client_handle_frame(Client *client, const FrameHeader *header, const 
         }
 }
 
-/* Takes one frame out of the buffer. Return: 1 one was handled, 0 it is not complete, <0 close. */
-static int client_next_frame(Client *client, Error *reterr_error) {
-        uint8_t bytes[FRAME_HEADER_SIZE];
-        FrameHeader header;
-        uint8_t *payload;
+/* A large frame has been announced: hold its size against what all connections may have under way. */
+static int client_reserve(Client *client, uint32_t size, Error *reterr_error) {
+        if (size <= CLIENT_LARGE_FRAME || client->large != 0)
+                return 0;
+        if (client->set->frame_bytes + size > LIMIT_FRAME_BYTES)
+                return error_set(reterr_error, ERROR_LIMIT, "too many large frames are under way");
+        client->large = size;
+        client->set->frame_bytes += size;
+        return 0;
+}
+
+/* Checks the header of a frame of which 'available' bytes are there. Return: 1 it is complete, 0 not, <0
+ * close. */
+static int client_check_frame(Client *client, const uint8_t *bytes, size_t available, FrameHeader *ret_header,
+                              Error *reterr_error) {
         int r;
 
-        if (evbuffer_copyout(client->in, bytes, sizeof(bytes)) < (ssize_t)sizeof(bytes))
+        if (available < FRAME_HEADER_SIZE)
                 return 0;
-        r = frame_header_decode(&header, bytes, false, reterr_error);
+        r = frame_header_decode(ret_header, bytes, false, reterr_error);
         if (r < 0)
                 return r;
-        if (!client->greeted && header.type != FRAME_HELLO)
+        if (!client->greeted && ret_header->type != FRAME_HELLO)
                 return error_set(reterr_error, ERROR_PROTOCOL, "the first frame is not a HELLO of pmux");
-        if (evbuffer_get_length(client->in) < sizeof(bytes) + header.size) {
-                if (header.size > CLIENT_LARGE_FRAME && client->large == 0) {
-                        if (client->set->frame_bytes + header.size > LIMIT_FRAME_BYTES)
-                                return error_set(reterr_error, ERROR_LIMIT,
-                                                 "too many large frames are under way");
-                        client->large = header.size;
-                        client->set->frame_bytes += header.size;
-                }
-                return 0;
+        if (available >= FRAME_HEADER_SIZE + ret_header->size)
+                return 1;
+        return client_reserve(client, ret_header->size, reterr_error);
+}
+
+static bool client_goes_on(Client *client) {
+        if (client->closed || client->closing)
+                return false;
+        if (evbuffer_get_length(client->out) > LIMIT_REPLY_BYTES) {
+                client->stalled = true;
+                (void)event_del(client->read_event);
         }
-        client->set->frame_bytes -= client->large;
-        client->large = 0;
-        payload = evbuffer_pullup(client->in, (ssize_t)(sizeof(bytes) + header.size));
-        if (!payload)
-                return error_set(reterr_error, ERROR_NO_MEMORY, "no memory for a frame of %u bytes",
-                                 header.size);
-        r = client_handle_frame(client, &header, payload + sizeof(bytes), reterr_error);
-        if (r < 0)
-                return r;
-        if (!client->closed)
+        return !client->stalled;
+}
+
+/* Handles the complete frames at the front of what was read; *ret_used: their bytes. */
+static int client_handle_bytes(Client *client, const uint8_t *bytes, size_t size, size_t *ret_used,
+                               Error *reterr_error) {
+        FrameHeader header;
+        size_t used = 0;
+        int r = 1;
+
+        while (r > 0 && client_goes_on(client)) {
+                r = client_check_frame(client, bytes + used, size - used, &header, reterr_error);
+                if (r <= 0)
+                        break;
+                r = client_handle_frame(client, &header, bytes + used + FRAME_HEADER_SIZE, reterr_error);
+                used += FRAME_HEADER_SIZE + header.size;
+                r = r < 0 ? r : 1;
+        }
+        *ret_used = used;
+        return r < 0 ? r : 0;
+}
+
+/* Handles what had to wait for the rest of a frame, or for the client to read its replies. */
+static int client_handle_buffer(Client *client, Error *reterr_error) {
+        uint8_t bytes[FRAME_HEADER_SIZE], *frame;
+        FrameHeader header;
+        ssize_t n;
+        int r;
+
+        while (client_goes_on(client)) {
+                n = evbuffer_copyout(client->in, bytes, sizeof(bytes));
+                if (n < (ssize_t)sizeof(bytes))
+                        return 0;
+                r = client_check_frame(client, bytes, evbuffer_get_length(client->in), &header, reterr_error);
+                if (r <= 0)
+                        return r;
+                client_release(client);
+                frame = evbuffer_pullup(client->in, (ssize_t)(sizeof(bytes) + header.size));
+                if (!frame)
+                        return error_set(reterr_error, ERROR_NO_MEMORY, "no memory for a frame of %u bytes",
+                                         header.size);
+                r = client_handle_frame(client, &header, frame + sizeof(bytes), reterr_error);
+                if (r < 0)
+                        return r;
                 (void)evbuffer_drain(client->in, sizeof(bytes) + header.size);
-        return 1;
+        }
+        return 0;
 }
 
 static int client_read(Client *client, Error *reterr_error) {
-        int n, r;
+        uint8_t *bytes = client->set->read_buffer;
+        size_t used = 0;
+        ssize_t n;
+        int r;
 
-        n = evbuffer_read(client->in, client->fd, CLIENT_READ_BYTES);
+        n = read(client->fd, bytes, CLIENT_READ_BYTES);
         if (n < 0 && errno != EAGAIN && errno != EINTR)
                 return -errno;
         if (n == 0)
                 return -ECONNRESET;
-        do {
-                if (evbuffer_get_length(client->out) > LIMIT_REPLY_BYTES) {
-                        client->stalled = true;
-                        return event_del(client->read_event) < 0 ? -EIO : 0;
-                }
-                r = client_next_frame(client, reterr_error);
-        } while (r > 0 && !client->closed && !client->closing);
-        return r;
+        n = MAX(n, 0);
+        if (evbuffer_get_length(client->in) == 0) {
+                r = client_handle_bytes(client, bytes, (size_t)n, &used, reterr_error);
+                if (r < 0)
+                        return r;
+        }
+        if (used < (size_t)n && evbuffer_add(client->in, bytes + used, (size_t)n - used) < 0)
+                return error_set(reterr_error, ERROR_NO_MEMORY, "no memory for what was received");
+        return client_handle_buffer(client, reterr_error);
 }
 
 static void client_on_readable(evutil_socket_t fd, short what, void *userdata) {

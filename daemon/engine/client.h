@@ -56,8 +56,9 @@ struct ClientSet {
         List ready; /* streams with something to do */
         List dead;  /* clients to free at the end of the turn */
         size_t n_clients;
-        size_t frame_bytes; /* announced sizes of large frames that are not complete */
-        uint8_t *scratch;   /* owned; one data frame */
+        size_t frame_bytes;   /* announced sizes of large frames that are not complete */
+        uint8_t *scratch;     /* owned; one data frame */
+        uint8_t *read_buffer; /* owned; what was just read, of whichever client */
         uint8_t greeting[FRAME_HELLO_DAEMON_SIZE];
 };
 

@@ -35,7 +35,6 @@ typedef struct Engine {
         KeeperLink *link;                   /* owned */
         TreeRoot *tree_root;                /* owned */
         struct event *tree_event;           /* owned */
-        struct event *sigterm_event;        /* owned */
         Listener *listeners[LISTENERS_MAX]; /* owned */
         Supervisor supervisor;
         ClientSet clients;

@@ -226,6 +226,12 @@ void process_reader_moved(Process *process) {
         }
 }
 
+void process_claim(Process *process) {
+        process->claim_usec = clock_monotonic_usec() + CLAIM_REATTACH_USEC;
+        process_reader_moved(process);
+        process_arm_timer(process);
+}
+
 static uint64_t exit_word(const ExitRecord *exit) {
         if (!exit->known)
                 return EXIT_WORD_UNKNOWN;

@@ -430,11 +430,8 @@ void process_adopt(Process *process, Handover *handover) {
         Error error = {};
 
         process_adopt_fds(process, handover);
-        if (process->run.ended & RUN_CLAIMED) {
-                process->claim_usec = clock_monotonic_usec() + CLAIM_REATTACH_USEC;
-                process_reader_moved(process);
-                process_arm_timer(process);
-        }
+        if (process->run.ended & RUN_CLAIMED)
+                process_claim(process);
         if (process->run.ended & RUN_EXITED) {
                 if (child)
                         process_forget(process);

@@ -99,6 +99,7 @@ struct Process {
         List readers;
         List watches;
         void *lease_holder; /* borrowed; the client that holds a LEASE_CLIENT */
+        bool remove_now;    /* the supervisor's: whether or not it is read */
         bool waits_for_reader;
         bool waits_for_disk;
         bool exit_pending;     /* the main process ended; its last bytes are not yet in the log */
@@ -182,6 +183,8 @@ void process_close_stdin(Process *process);
 
 /** process_reader_moved() - a lossless reader has advanced or gone: the process may go on. */
 void process_reader_moved(Process *process);
+/** process_claim() - a lossless reader is about to come: until then nothing is dropped. */
+void process_claim(Process *process);
 /** process_renew_lease() - for LEASE_TIME: the deadline begins anew. LEASE_CLIENT: cancels the deadline. */
 void process_renew_lease(Process *process);
 /** process_arm_timer() - set the timer to the earliest deadline; private to process-*.c. */

@@ -217,6 +217,8 @@ static int run_begin(Request *request, ProcessConfig *config, const StartWish *w
         if (process->config.lease == LEASE_CLIENT) /* from now on: the client may leave before the answer */
                 process->lease_holder = request->client;
         process->host->ops->on_event(process, "created", supervisor);
+        if (wish->has_subscribe && wish->subscribe.lossless)
+                process_claim(process);
         r = start_put_key(request->host, wish, process, reterr_error);
         if (r >= 0 && process->stdin_fd >= 0)
                 r = run_write(process, wish, data, eof, reterr_error);

@@ -51,8 +51,8 @@ static void supervisor_consider_removal(Supervisor *supervisor, Process *process
         if (!process->config.remove_when_ended || process->run.run == 0 || !process_is_over(process) ||
             !list_empty(&process->readers))
                 return;
-        if (clock_monotonic_usec() >= supervisor->remove_not_before_usec)
-                supervisor_remove(supervisor, process);
+        if (clock_monotonic_usec() >= supervisor->remove_not_before_usec && !list_linked(&process->doom_link))
+                list_append(&supervisor->doomed, &process->doom_link);
 }
 
 static void supervisor_on_change(Process *process, unsigned changed, void *userdata) {
@@ -208,6 +208,7 @@ int supervisor_add(Supervisor *supervisor, ProcessConfig *config, Process **ret_
 }
 
 void supervisor_remove(Supervisor *supervisor, Process *process) {
+        process->remove_now = true;
         if (!list_linked(&process->doom_link))
                 list_append(&supervisor->doomed, &process->doom_link);
 }
@@ -218,6 +219,10 @@ void supervisor_finish_turn(Supervisor *supervisor) {
                 Error error = {};
                 int r;
 
+                if (!process->remove_now && !list_empty(&process->readers)) {
+                        list_remove(&process->doom_link); /* someone came to read it in this very turn */
+                        continue;
+                }
                 r = registry_remove_process(supervisor->registry, process->id, &error);
                 supervisor_check(supervisor, r, &error);
                 if (process->run.run != 0) /* else nobody was told that it exists */
