@@ -440,15 +440,21 @@ END_TEST
 
 START_TEST(what_a_dead_engine_had_said_is_still_done)
 {
+        enum {
+                N = 100
+        }; /* more than are read in one turn, fewer than would fill the socket */
         int in, out;
 
-        ck_assert_int_eq(kill(fixture.engine_pid, SIGSTOP), 0);
-        fixture_spawn_pipes(7, 1, "read line; exit 3", &in, &out);
-        put(KEEPER_LABEL_POSITION, 7, 0, null_open());
+        ck_assert_int_eq(kill(fixture.keeper_pid, SIGSTOP), 0);
+        for (uint64_t i = 0; i < N; i++)
+                put(KEEPER_LABEL_POSITION, i, 0, null_open());
+        fixture_spawn_pipes(N, 1, "read line; exit 3", &in, &out);
         (void)fd_close(out);
-        fixture_kill_engine();
-        ck_assert_ptr_nonnull(fixture_child(7, 1));
-        ck_assert_int_ge(fixture_handed_fd(KEEPER_LABEL_POSITION, 7, 0), 0);
+        ck_assert_int_eq(kill(fixture.engine_pid, SIGKILL), 0);
+        ck_assert_int_eq(kill(fixture.keeper_pid, SIGCONT), 0);
+        fixture_next_engine();
+        ck_assert_uint_eq(fixture.n_handed_fds, N + 2);
+        ck_assert_ptr_nonnull(fixture_child(N, 1));
         (void)fd_close(in);
 }
 END_TEST
