@@ -289,10 +289,10 @@ static void live_and_be_killed(bool may_cancel) {
         engine_kill(pid);
 }
 
-static void setup(void) {
+static void set_up(const char *below) {
         deadline_usec = clock_monotonic_usec() + DEADLINE_USEC;
         signal(SIGPIPE, SIG_IGN);
-        scratch_make(dir, "/tmp");
+        scratch_make(dir, below);
         ck_assert_int_eq(pipe2(pipe_fds, O_NONBLOCK | O_CLOEXEC), 0);
         position_fd = -1;
         memset(clients, 0, sizeof(clients));
@@ -300,6 +300,14 @@ static void setup(void) {
         received = NULL;
         n_received = 0;
         n_cancelled = 0;
+}
+
+static void setup_on_disk(void) {
+        set_up("/tmp");
+}
+
+static void setup_in_memory(void) {
+        set_up(access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
 }
 
 static void teardown(void) {
@@ -377,15 +385,21 @@ START_TEST(what_is_cancelled_is_what_is_missing)
 }
 END_TEST
 
-static Suite *stdin_log_kill_suite(void) {
-        Suite *suite = suite_create("stdin-log-kill");
-        TCase *tcase = tcase_create("kill");
+static TCase *kill_tcase(const char *name, SFun setup) {
+        TCase *tcase = tcase_create(name);
 
         tcase_add_checked_fixture(tcase, setup, teardown);
         tcase_set_timeout(tcase, 2 * DEADLINE_USEC / USEC_PER_SEC);
         tcase_add_test(tcase, everything_accepted_comes_once_and_in_order);
         tcase_add_test(tcase, what_is_cancelled_is_what_is_missing);
-        suite_add_tcase(suite, tcase);
+        return tcase;
+}
+
+static Suite *stdin_log_kill_suite(void) {
+        Suite *suite = suite_create("stdin-log-kill");
+
+        suite_add_tcase(suite, kill_tcase("disk", setup_on_disk));
+        suite_add_tcase(suite, kill_tcase("memory", setup_in_memory));
         return suite;
 }
 

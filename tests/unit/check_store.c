@@ -225,6 +225,34 @@ START_TEST(what_was_told_survives_kills_and_all_tables_agree)
 }
 END_TEST
 
+START_TEST(a_kill_while_the_registry_is_made_leaves_one_that_can_be_made)
+{
+        char wal[SCRATCH_MAX + 32], journal[SCRATCH_MAX + 32];
+        pid_t pid;
+
+        (void)snprintf(wal, sizeof(wal), "%s-wal", path);
+        (void)snprintf(journal, sizeof(journal), "%s-journal", path);
+        for (unsigned i = 0; i < N_KILLS; i++) {
+                pid = fork();
+                if (pid == 0) {
+                        reopen();
+                        for (;;)
+                                (void)pause();
+                }
+                ck_assert_int_eq(usleep((useconds_t)random() % LIFE_MAX_USEC), 0);
+                ck_assert_int_eq(kill(pid, SIGKILL), 0);
+                ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+                reopen();
+                meta_set("a", 1);
+                ck_assert_int_eq(registry_commit(registry, NULL), 0);
+                registry = registry_free(registry);
+                ck_assert_int_eq(unlink(path), 0);
+                ck_assert_int_eq(unlink(wal), 0);
+                (void)unlink(journal);
+        }
+}
+END_TEST
+
 /* --- full disks --- */
 
 static int put_exit(uint64_t process) {
@@ -550,6 +578,7 @@ static Suite *store_suite(void) {
         tcase_add_test(tcase, a_directory_that_is_not_there_is_enoent);
         tcase_add_test(tcase, a_turn_that_was_not_committed_is_gone_with_its_engine);
         tcase_add_test(tcase, what_was_told_survives_kills_and_all_tables_agree);
+        tcase_add_test(tcase, a_kill_while_the_registry_is_made_leaves_one_that_can_be_made);
         tcase_add_loop_test(tcase, an_exit_is_recorded_on_a_full_disk, 0, 8);
         tcase_add_test(tcase, a_turn_that_does_not_fit_is_undone_as_a_whole);
         tcase_add_test(tcase, no_registry_is_made_on_a_full_disk);
