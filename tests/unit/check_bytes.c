@@ -95,7 +95,7 @@ static void assert_round_trip(const void *data, size_t size) {
 
 START_TEST(any_bytes_come_back_over_the_wire)
 {
-        unsigned char data[512];
+        unsigned char data[512] = { 0 };
         uint32_t seed = 1;
 
         for (size_t size = 0; size < 300; size++) {
