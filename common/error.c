@@ -23,6 +23,9 @@ static const ErrorRow rows[ERROR_N_] = {
 #undef ERROR
 };
 
+static void error_fill(Error *error, ErrorCode code, int errno_value, const char *format, va_list ap)
+        PRINTF_LIKE(4, 0);
+
 static void error_fill(Error *error, ErrorCode code, int errno_value, const char *format, va_list ap) {
         int n;
 
