@@ -281,3 +281,32 @@ class EngineKill(PmuxTest):
                     self.daemon.kill_engine()
                     n_kills += 1
         self.assertEqual(sequence.finish(), scale(16, 48, 256) << 20)
+
+    def test_each_lossless_reader_keeps_its_claim(self):
+        """The first that is back must not let the log pass by the second, which is back a moment later."""
+        client = self.client(reconnect=True)
+        total = 16 << 20
+        run = self.sh(client, 'read line; exec "$1" -o "$2" -s 3', program("sequence"), str(total),
+                      retention_bytes=1 << 20)
+        fast = Follower(self.client(reconnect=True), run["id"], {STDOUT: 3}, lossless=True)
+        slow = self.client().subscribe(run["id"], lossless=True, credit=1 << 16, auto_credit=False)
+        client.write(run["id"], b"go\n")
+        wait_until(lambda: client.show(run["id"])["log"]["state"] == "waiting",
+                   what="the child to wait for the slow")
+        sequence = Sequence(3)
+        while slow.queued():
+            record = slow.next()
+            if record.kind == K_DATA:
+                sequence.feed(record.data)
+        self.daemon.kill_engine()
+        wait_until(lambda: fast.subscription.n_resumed == 1 and fast.subscription.opened,
+                   what="the fast to be back")
+        client.call("version")
+        at = slow.next_offset
+        again = self.client().subscribe(run["id"], lossless=True, from_=at)
+        for record in again:
+            self.assertNotEqual(record.kind, K_GAP, "gap of %d bytes at %d" % (record.arg, record.offset))
+            if record.kind == K_DATA:
+                sequence.feed(record.data)
+        self.assertEqual(sequence.finish(), total)
+        self.assertEqual(fast.finish(), {STDOUT: total})

@@ -6,9 +6,10 @@ import os
 import random
 import socket
 import struct
-import time
 
-from pmux_client import CONTROL, CREDIT, DATA, GOODBYE, HEADER, HELLO, INPUT, U64, frame, hello_frame
+from pmux_client import (CONTROL, CREDIT, DATA, GOODBYE, HEADER, HELLO, INPUT, U64, RpcError, frame,
+                         hello_frame)
+from pmux_daemon import wait_until
 from pmux_test import ENV, PmuxTest, scale
 
 
@@ -316,17 +317,15 @@ class Fuzz(PmuxTest):
                 self.assert_unharmed()
         self.assert_unharmed()
         # Nothing of it may live on but what was asked for: leases of the client end with it.
-        deadline = time.monotonic() + 30
-        while True:
-            left = [p for p in self.good.list() if p["id"] != self.keep["id"] and p["state"] in ("running",
-                    "starting",
-                                                                                                "stopping")]
-            shown = [self.good.show(p["id"]) for p in left[:5]] if left else []
-            left = [s for s in shown if s["lease"] == "client"]
-            if not left:
-                break
-            self.assertLess(time.monotonic(), deadline,
-                            "processes with a client's lease that live on: %r" % left)
-            time.sleep(0.05)
+        def leased():
+            found = []
+            for process in self.good.list(all=False):
+                try:
+                    if self.good.show(process["id"])["lease"] == "client":
+                        found.append(process["id"])
+                except RpcError as error:
+                    self.assertEqual(error.name, "not-found")  # it ended in between
+            return found
+        wait_until(lambda: not leased(), what="processes with a client's lease to end", interval=0.1)
 
     test_mutated_sessions.seconds = 20
