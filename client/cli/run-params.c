@@ -99,6 +99,17 @@ static int set_duration(Reading *reading, const char *key, const char *text) {
         return usec > INT64_MAX ? 0 : set(reading, key, json_integer((json_int_t)usec));
 }
 
+static int set_lease(Reading *reading, const char *text) {
+        Error error = {};
+
+        if (parse_duration(text, &reading->run->lease_usec, &error) < 0 || reading->run->lease_usec == 0)
+                return cli_usage(reading->cli, "--lease takes client, none or a span of time, not '%s'",
+                                 text);
+        if (reading->run->lease_usec > INT64_MAX)
+                reading->run->lease_usec = 0;
+        return reading->run->lease_usec == 0 ? 0 : set_duration(reading, "lease", text);
+}
+
 static int set_retention(Reading *reading, const char *text) {
         Error error = {};
         uint64_t bytes;
@@ -163,7 +174,7 @@ static int on_option(Reading *reading, int c) {
         case OPTION_LEASE:
                 if (strcmp(optarg, "client") == 0 || strcmp(optarg, "none") == 0)
                         return set(reading, "lease", json_string(optarg));
-                return set_duration(reading, "lease", optarg);
+                return set_lease(reading, optarg);
         case OPTION_SHELL:
                 reading->shell = optarg;
                 return 0;

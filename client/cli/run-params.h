@@ -5,6 +5,7 @@
 
 #include <jansson.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "client/cli/cli.h"
 
@@ -13,7 +14,8 @@ typedef struct RunParams {
         bool detach;
         bool lossless;
         bool has_timeout;
-        bool forward_stdin; /* its stdin is "open" and nobody said otherwise */
+        uint64_t lease_usec; /* of --lease T: to be renewed in time; 0: none */
+        bool forward_stdin;  /* its stdin is "open" and nobody said otherwise */
 } RunParams;
 
 /** run_params_read() - read options and command. Return: 0; the exit status plus one (of --help: 1). */

@@ -2,16 +2,23 @@
 
 /* daemon, version: the daemon itself. These do not start one. */
 
+#include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "client/cli/arguments.h"
 #include "client/cli/cli.h"
 #include "client/cli/exit-status.h"
 #include "client/cli/text.h"
 #include "common/clock.h"
+#include "common/fd.h"
 #include "common/parse.h"
+
+#define STOP_PATIENCE_MSEC 10000 /* between the answer to a stop and the daemon's end */
 
 static void print_limits(const json_t *limits) {
         const char *name;
@@ -66,7 +73,22 @@ static int daemon_status(Cli *cli) {
         return STATUS_OK;
 }
 
+/* A descriptor that becomes readable when the daemon has ended; -1 if there is no telling. */
+static int watch_keeper(Cli *cli) {
+        json_auto_t *status = NULL;
+        PmuxError error;
+        json_int_t pid;
+
+        if (cli_call_quietly(cli, "daemon-status", json_object(), &status, &error) < 0)
+                return -1;
+        pid = json_integer_value(json_object_get(status, "keeper_pid"));
+        return pid > 1 && pid <= INT_MAX ? (int)syscall(SYS_pidfd_open, (pid_t)pid, 0) : -1;
+}
+
+/* Returns when the daemon is gone, so that what comes next does not meet it on its way out. */
 static int daemon_stop(Cli *cli, const char *grace) {
+        CLEANUP(fd_close) int keeper_fd = -1;
+        struct pollfd poll_fd = { .events = POLLIN };
         json_t *params = json_object();
         Error error = {};
         PmuxError failure;
@@ -84,9 +106,13 @@ static int daemon_stop(Cli *cli, const char *grace) {
                 json_decref(params);
                 return r;
         }
+        keeper_fd = watch_keeper(cli);
         if (cli_call_quietly(cli, "daemon-stop", params, NULL, &failure) < 0 &&
             strcmp(failure.code, "shutting-down") != 0) /* that is what was asked for */
                 return cli_fail(cli, &failure);
+        poll_fd.fd = keeper_fd;
+        if (keeper_fd >= 0)
+                (void)poll(&poll_fd, 1, STOP_PATIENCE_MSEC);
         if (cli->json)
                 cli_emit(json_object());
         return STATUS_OK;

@@ -18,6 +18,7 @@
 #include "client/cli/record-json.h"
 #include "client/cli/run-params.h"
 #include "client/cli/signals.h"
+#include "common/clock.h"
 #include "common/fd.h"
 
 #define WINDOW_BYTES (4 * 1024 * 1024)
@@ -43,9 +44,10 @@ typedef struct Attach {
         uint64_t delivered; /* credit of records that are not written out yet */
         bool exited;        /* the exit record has come */
         PmuxRecord exit;
-        bool want_details; /* the reply to "wait" is needed, too */
-        json_t *details;   /* owned; EXIT of the run */
-        int broken;        /* -errno once our output cannot be written */
+        bool want_details;   /* the reply to "wait" is needed, too */
+        json_t *details;     /* owned; EXIT of the run */
+        int broken;          /* -errno once our output cannot be written */
+        uint64_t renew_usec; /* monotonic: when the lease is renewed next */
         bool over;
         int status;
 } Attach;
@@ -209,13 +211,34 @@ static void attach_write(Attach *attach) {
 
 /* ---- the loop ---- */
 
+/* How long until the lease is to be renewed, which is done three times in T; milliseconds, -1: never. */
+static int renew_msec(const Attach *attach) {
+        uint64_t now_usec = clock_monotonic_usec();
+
+        if (attach->run->lease_usec == 0 || attach->id == 0)
+                return -1;
+        if (now_usec >= attach->renew_usec)
+                return 0;
+        return (int)MIN((attach->renew_usec - now_usec) / USEC_PER_MSEC + 1, (uint64_t)60000);
+}
+
+static void renew(Attach *attach) {
+        char params[48];
+
+        if (renew_msec(attach) != 0)
+                return;
+        (void)snprintf(params, sizeof(params), "{\"target\":%llu}", (unsigned long long)attach->id);
+        (void)pmux_call_start(attach->cli->pmux, "renew", params, NULL, NULL, NULL, NULL);
+        attach->renew_usec = clock_monotonic_usec() + attach->run->lease_usec / 3;
+}
+
 static struct pollfd poll_output(const Output *output) {
         return (struct pollfd){ .fd = output->pending > 0 ? output_poll_fd(output) : -1, .events = POLLOUT };
 }
 
 static void attach_turn(Attach *attach) {
         struct pollfd fds[5];
-        int timeout_msec, signal;
+        int timeout_msec, lease_msec = renew_msec(attach), signal;
         PmuxError error;
 
         fds[0] = (struct pollfd){ .fd = pmux_fd(attach->cli->pmux), .events = POLLIN };
@@ -223,12 +246,15 @@ static void attach_turn(Attach *attach) {
         timeout_msec = feeder_poll(&attach->feeder, &fds[2]);
         fds[3] = poll_output(&attach->out);
         fds[4] = poll_output(&attach->err);
+        if (lease_msec >= 0)
+                timeout_msec = timeout_msec < 0 ? lease_msec : MIN(timeout_msec, lease_msec);
         (void)poll(fds, ARRAY_SIZE(fds), timeout_msec);
         while ((signal = signals_next(attach->signal_fd)) > 0)
                 on_signal(attach, signal);
         if (fds[2].fd >= 0 && fds[2].revents)
                 feeder_turn(&attach->feeder);
-        if (pmux_dispatch(attach->cli->pmux, &error) < 0 && !attach->exited)
+        renew(attach);
+        if (pmux_dispatch(attach->cli->pmux, &error) < 0 && !attach->exited && !attach->over)
                 attach_end(attach, cli_fail(attach->cli, &error));
         attach_write(attach);
 }

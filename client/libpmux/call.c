@@ -62,6 +62,7 @@ static void call_send(PmuxCall *call) {
         /* Out of memory: it stays unsent and goes with the next socket; better than a lost request. */
         call->sent =
                 connection_send(call->pmux, FRAME_CONTROL, 0, 0, call->text, call->text_size, NULL, 0) == 0;
+        connection_kick(call->pmux);
 }
 
 static int add_key(const char *method, json_t *params) {

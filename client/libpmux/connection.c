@@ -90,6 +90,11 @@ void connection_flush(Pmux *pmux) {
         watch_socket(pmux, EPOLL_CTL_MOD);
 }
 
+void connection_kick(Pmux *pmux) {
+        if (!pmux->dispatching)
+                connection_flush(pmux);
+}
+
 /* Nothing more will come: everybody who waits is told, once. */
 static void connection_fail(Pmux *pmux, const Error *why) {
         if (pmux->state == CONNECTION_FAILED)
@@ -163,6 +168,12 @@ static bool worth_retrying(int r) {
         return r == -ECONNREFUSED || r == -ENOENT || r == -EAGAIN || r == -ECONNRESET || r == -EPIPE;
 }
 
+/* A first connection that was taken by a daemon on its way out is owed another daemon. */
+static bool may_autostart(const Pmux *pmux, int r) {
+        return (r == -ECONNREFUSED || r == -ENOENT) && !pmux->dial && !(pmux->flags & PMUX_NO_AUTOSTART) &&
+               pmux->engine_pid == 0;
+}
+
 /* One attempt; if it fails for a reason that may pass, the timer is set for the next. */
 static void connection_try(Pmux *pmux) {
         uint64_t now = clock_monotonic_usec();
@@ -170,6 +181,11 @@ static void connection_try(Pmux *pmux) {
         int fd = -1, r;
 
         r = dial(pmux, &fd, &error);
+        if (may_autostart(pmux, r)) {
+                r = dial_autostart(pmux->socket_path, pmux->deadline_usec, &error);
+                if (r == 0)
+                        r = dial(pmux, &fd, &error);
+        }
         if (r == 0)
                 r = connection_attach(pmux, fd, &error);
         if (r == 0)
@@ -301,27 +317,35 @@ static void on_timer(Pmux *pmux) {
         }
 }
 
+/* One read, the frames in it, and one write of all that these have led to. */
+static int connection_work(Pmux *pmux) {
+        int r;
+
+        if (!connection_up(pmux) || pmux->state == CONNECTION_GREETING)
+                on_timer(pmux);
+        if (!connection_up(pmux))
+                return 0;
+        r = link_receive(&pmux->link);
+        if (r == -ENOMEM)
+                return r;
+        if (r > 0)
+                (void)handle_frames(pmux);
+        else if (r != -EAGAIN)
+                connection_lost(pmux);
+        inputs_pump(pmux);
+        connection_flush(pmux);
+        return 0;
+}
+
 int pmux_dispatch(Pmux *pmux, PmuxError *reterr_error) {
         int r;
 
-        if (!connection_up(pmux))
-                on_timer(pmux);
-        else if (pmux->state == CONNECTION_GREETING)
-                on_timer(pmux);
-        if (connection_up(pmux)) {
-                r = link_receive(&pmux->link);
-                if (r == -ENOMEM)
-                        return error_export(reterr_error, &(Error){}, r);
-                if (r > 0)
-                        (void)handle_frames(pmux);
-                else if (r != -EAGAIN)
-                        connection_lost(pmux);
-                inputs_pump(pmux);
-                connection_flush(pmux); /* what callbacks and credit have queued */
-        }
+        pmux->dispatching = true;
+        r = connection_work(pmux);
+        pmux->dispatching = false;
         if (pmux->state == CONNECTION_FAILED)
                 return error_export(reterr_error, &pmux->failure, -abs(pmux->failure.errno_value));
-        return 0;
+        return r < 0 ? error_export(reterr_error, &(Error){}, r) : 0;
 }
 
 int pmux_turn(Pmux *pmux, uint64_t timeout_usec, PmuxError *reterr_error) {
@@ -330,7 +354,6 @@ int pmux_turn(Pmux *pmux, uint64_t timeout_usec, PmuxError *reterr_error) {
 
         if (timeout_usec < (uint64_t)INT_MAX * USEC_PER_MSEC)
                 timeout_msec = (int)((timeout_usec + USEC_PER_MSEC - 1) / USEC_PER_MSEC);
-        connection_flush(pmux);
         (void)poll(&poll_fd, 1, timeout_msec);
         return pmux_dispatch(pmux, reterr_error);
 }

@@ -23,9 +23,10 @@ typedef enum ConnectionState {
 struct Pmux {
         ConnectionState state;
         Link link;
-        int epoll_fd;    /* owned; what the caller polls */
-        int timer_fd;    /* owned; armed while a deadline or a new attempt is due */
-        bool want_write; /* whether the epoll waits for room in the socket */
+        int epoll_fd;     /* owned; what the caller polls */
+        int timer_fd;     /* owned; armed while a deadline or a new attempt is due */
+        bool dispatching; /* pmux_dispatch() is under way: what is queued goes out at its end */
+        bool want_write;  /* whether the epoll waits for room in the socket */
 
         char *socket_path; /* owned */
         unsigned flags;
@@ -59,6 +60,9 @@ int connection_send(Pmux *pmux, FrameType type, uint32_t stream, uint8_t flags, 
 
 /** connection_flush() - send what is queued, as far as it goes now. */
 void connection_flush(Pmux *pmux);
+
+/** connection_kick() - the same, unless a pmux_dispatch() is under way, which does it at its end. */
+void connection_kick(Pmux *pmux);
 
 /** connection_up() - whether there is a socket that requests can be sent on. */
 bool connection_up(const Pmux *pmux);

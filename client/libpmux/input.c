@@ -357,7 +357,7 @@ ssize_t pmux_input_write(PmuxInput *input, const void *data, size_t size, PmuxEr
                 memcpy(input->ring, (const uint8_t *)data + first, n - first);
         input->written += n;
         input_send(input);
-        connection_flush(input->pmux);
+        connection_kick(input->pmux);
         return (ssize_t)n;
 }
 
@@ -366,7 +366,6 @@ int pmux_input_eof(PmuxInput *input, PmuxError *reterr_error) {
                 return error_export(reterr_error, &input->error, -input->error.errno_value);
         input->eof_wanted = true;
         input_send_eof(input);
-        connection_flush(input->pmux);
         return 0;
 }
 

@@ -47,6 +47,7 @@ struct PmuxStream {
         uint64_t head_bytes; /* data bytes that may still come; only if head_limited */
         bool head_limited;
         bool had_any; /* a record was delivered */
+        bool leased;  /* the run ends with this connection: a new one must take it over */
 
         uint64_t window;
         uint64_t unconsumed; /* bytes delivered and not consumed */
@@ -96,6 +97,7 @@ static void stream_grant(PmuxStream *stream) {
         if (connection_send(stream->pmux, FRAME_CREDIT, stream->number, 0, bytes, sizeof(bytes), NULL, 0) ==
             0)
                 stream->limit = limit;
+        connection_kick(stream->pmux);
 }
 
 void pmux_stream_consumed(PmuxStream *stream, uint64_t size) {
@@ -230,11 +232,21 @@ static bool stream_had_its_head(const PmuxStream *stream) {
         return stream->head_limited && stream->head_bytes == 0 && stream->had_any;
 }
 
+/* Takes the lease over for the new connection, before the daemon misses its holder. */
+static void stream_renew(const PmuxStream *stream) {
+        json_t *params = json_pack("{s:I}", "target", stream->process);
+
+        if (params)
+                (void)call_start(stream->pmux, "renew", params, NULL, NULL, NULL, NULL);
+}
+
 static void stream_resume(PmuxStream *stream) {
         const PmuxRecord end = { .kind = PMUX_END, .offset = stream->place.offset };
         Error error = {};
         int r;
 
+        if (stream->leased)
+                stream_renew(stream);
         if (stream_had_its_head(stream)) {
                 (void)stream_deliver(stream, &end);
                 return;
@@ -319,8 +331,10 @@ void streams_fail(Pmux *pmux, const Error *error) {
 
 /* Puts "stream" and "credit" where the method wants them. */
 static int stream_fill_params(PmuxStream *stream, const char *method, json_t *params) {
+        const char *lease = json_string_value(json_object_get(params, "lease"));
         json_t *subscribe = params, *head;
 
+        stream->leased = lease && strcmp(lease, "client") == 0;
         if (strcmp(method, "subscribe") != 0) {
                 subscribe = json_object_get(params, "subscribe");
                 if (!json_is_object(subscribe)) {

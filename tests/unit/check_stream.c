@@ -221,6 +221,25 @@ START_TEST(records_of_earlier_runs_stay_out_after_a_break)
 }
 END_TEST
 
+START_TEST(a_lease_is_taken_over_by_the_new_connection)
+{
+        json_t *request;
+
+        ck_assert_int_eq(pmux_stream_start(pmux, "run", "{\"argv\":[\"true\"],\"lease\":\"client\"}",
+                                           &options, &stream, NULL),
+                         0);
+        fake_reply(&fake, fake_read_request(&fake, "run"), "{\"id\":5,\"run\":1,\"offset\":0}");
+        (void)pmux_turn(pmux, FAKE_PATIENCE_USEC, NULL);
+        (void)pmux_dispatch(pmux, NULL);
+        fake_break(&fake);
+        fake_turn_until_dialled(&fake, pmux, 2);
+        fake_greet(&fake);
+        request = fake_read_request(&fake, "renew");
+        ck_assert_int_eq(fake_param(request, "target"), 5);
+        json_decref(request);
+}
+END_TEST
+
 START_TEST(the_window_opens_as_records_are_had)
 {
         FrameHeader header;
@@ -373,6 +392,7 @@ static Suite *stream_suite(void) {
         tcase_add_test(records, head_bytes_are_counted_over_a_break);
         tcase_add_test(records, a_run_whose_answer_was_lost_is_repeated_with_its_stream);
         tcase_add_test(records, records_of_earlier_runs_stay_out_after_a_break);
+        tcase_add_test(records, a_lease_is_taken_over_by_the_new_connection);
         tcase_add_test(records, a_process_that_is_gone_after_a_break_fails_the_stream);
         tcase_add_test(records, a_freed_stream_is_unsubscribed_and_hears_nothing);
         tcase_add_test(records, records_are_kept_for_who_asks_for_them);
