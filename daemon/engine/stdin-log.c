@@ -86,13 +86,11 @@ int stdin_log_open(StdinLog **ret_log, const char *path, int position_fd, Error 
         int r;
 
         log = calloc(1, sizeof(*log) + strlen(path) + 1);
-        if (!log) {
-                (void)fd_close(position_fd);
+        if (!log)
                 return error_set_errno(reterr_error, ENOMEM, "cannot open '%s/stdin.log'", path);
-        }
         memcpy(log->path, path, strlen(path) + 1);
         log->data_fd = -1;
-        log->position_fd = position_fd;
+        log->position_fd = -1;
         r = stdin_index_load(&log->index, path, &last, reterr_error);
         if (r < 0)
                 return r;
@@ -104,9 +102,12 @@ int stdin_log_open(StdinLog **ret_log, const char *path, int position_fd, Error 
                 log->is_fresh = last.kind == STDIN_KIND_RUN;
         }
         if (position_fd >= 0) {
+                log->position_fd = position_fd;
                 r = stdin_log_adopt(log, reterr_error);
-                if (r < 0)
+                if (r < 0) {
+                        log->position_fd = -1; /* still the caller's */
                         return r;
+                }
         }
         *ret_log = TAKE(log);
         return 0;

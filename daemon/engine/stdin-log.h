@@ -30,14 +30,15 @@ StdinWriter stdin_writer_hash(const void *key, size_t size);
 
 /**
  * stdin_log_open() - open or make the stdin log in the directory 'path'
- * @position_fd:  the keeper's duplicate, owned by the log from now on; -1: none was handed over, then
- * position starts at the accepted end of the run before
+ * @position_fd:  the keeper's duplicate, owned by the log if it could be opened, else still by the caller,
+ * who needs it to try again: without it, what was delivered would be delivered once more; -1: none was handed
+ * over, then position starts at the accepted end of the run before
  *
  * Completes what a kill interrupted (a cancellation recorded but not carried out). Holds no descriptor until
  * one is needed, unless position_fd is given. Makes no file: the first input does.
  *
  * Return: 0; -EUCLEAN (SYSTEM) when the position is beyond what the index has accepted, or the index has
- * nothing whole in it; -errno. On failure position_fd is closed too.
+ * nothing whole in it; -errno.
  */
 int stdin_log_open(StdinLog **ret_log, const char *path, int position_fd, Error *reterr_error);
 StdinLog *stdin_log_free(StdinLog *log);

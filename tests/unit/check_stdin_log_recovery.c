@@ -93,9 +93,9 @@ START_TEST(bytes_without_a_record_are_overwritten)
 }
 END_TEST
 
-START_TEST(contradictions_are_euclean_and_close_the_descriptor)
+START_TEST(contradictions_are_euclean_and_leave_the_descriptor)
 {
-        int n = open_fds_count() - 2, fd;
+        int n, fd;
         Error error;
 
         ck_assert_int_eq(say(NULL, 0, "abcdef", false), 0);
@@ -103,14 +103,14 @@ START_TEST(contradictions_are_euclean_and_close_the_descriptor)
         ck_assert_int_eq(deliver(), 0);
         fd = fcntl(position_fd(), F_DUPFD_CLOEXEC, 0);
         stdin_log = stdin_log_free(stdin_log);
-        close(pipe_fds[0]);
-        close(pipe_fds[1]);
+        n = open_fds_count();
         ck_assert_int_eq(truncate((file_path(error.text, "stdin.idx"), error.text), STDIN_RECORD_SIZE), 0);
         ck_assert_int_eq(stdin_log_open(&stdin_log, dir, fd, &error), -EUCLEAN);
         ck_assert_ptr_nonnull(strstr(error.text, "stdin.idx"));
         ck_assert_int_eq(open_fds_count(), n);
+        ck_assert_int_eq(lseek(fd, 0, SEEK_CUR), 9); /* another attempt can have it */
+        close(fd);
         ck_assert_ptr_null(stdin_log);
-        ck_assert_int_eq(pipe2(pipe_fds, O_NONBLOCK | O_CLOEXEC), 0);
 }
 END_TEST
 
@@ -286,7 +286,7 @@ static Suite *stdin_log_recovery_suite(void) {
         tcase_add_test(tcase, without_a_position_delivery_begins_with_the_run);
         tcase_add_loop_test(tcase, a_torn_record_accepts_nothing, 0, 2 * STDIN_RECORD_SIZE);
         tcase_add_test(tcase, bytes_without_a_record_are_overwritten);
-        tcase_add_test(tcase, contradictions_are_euclean_and_close_the_descriptor);
+        tcase_add_test(tcase, contradictions_are_euclean_and_leave_the_descriptor);
         tcase_add_test(tcase, accepted_bytes_that_are_gone_are_euclean);
         tcase_add_test(tcase, an_index_of_garbage_is_euclean);
         tcase_add_test(tcase, the_index_is_bounded_and_recent_writers_are_known);
