@@ -2,6 +2,7 @@
 
 /* The event feed of the registry: numbered texts, of which the newest are kept. */
 
+#include <errno.h>
 #include <stdint.h>
 
 #include "daemon/engine/registry-private.h"
@@ -52,6 +53,7 @@ int registry_add_event(Registry *registry, uint64_t time_usec, const char *json,
 int registry_events(Registry *registry, uint64_t since, unsigned max, RegistryEventFn fn, void *userdata,
                     Error *reterr_error) {
         StoreStatement *statement;
+        const char *json;
         int r;
 
         r = store_read(registry->store, STATEMENT_EVENTS, &statement, reterr_error);
@@ -63,8 +65,12 @@ int registry_events(Registry *registry, uint64_t since, unsigned max, RegistryEv
                 r = store_step(registry->store, statement, reterr_error);
                 if (r <= 0)
                         return r;
-                r = fn(store_column_u64(statement, 0), store_column_u64(statement, 1),
-                       store_column_bytes(statement, 2), userdata);
+                json = store_column_bytes(statement, 2);
+                if (json)
+                        r = fn(store_column_u64(statement, 0), store_column_u64(statement, 1), json,
+                               userdata);
+                else
+                        r = error_set_errno(reterr_error, ENOMEM, "cannot read the registry's events");
                 if (r != 0) {
                         store_done(statement);
                         return r;

@@ -116,6 +116,35 @@ static int registry_not_found(uint64_t id, Error *reterr_error) {
                          (unsigned long long)id);
 }
 
+/* The text of the first column; owned, NULL without memory. */
+static char *registry_copy(StoreStatement *statement) {
+        const char *text = store_column_bytes(statement, 0);
+
+        return text ? strdup(text) : NULL;
+}
+
+int registry_get_config(Registry *registry, uint64_t id, char **ret_config, Error *reterr_error) {
+        StoreStatement *statement;
+        char *config;
+        int r;
+
+        r = store_read(registry->store, STATEMENT_GET_CONFIG, &statement, reterr_error);
+        if (r < 0)
+                return r;
+        store_bind_u64(statement, 1, id);
+        r = store_step(registry->store, statement, reterr_error);
+        if (r <= 0)
+                return r < 0 ? r
+                             : error_set(reterr_error, ERROR_NOT_FOUND,
+                                         "process %" PRIu64 " is not in the registry", id);
+        config = registry_copy(statement);
+        store_done(statement);
+        if (!config)
+                return error_set_errno(reterr_error, ENOMEM, "cannot read what process %" PRIu64 " is", id);
+        *ret_config = config;
+        return 0;
+}
+
 int registry_set_paused(Registry *registry, uint64_t id, bool paused, Error *reterr_error) {
         StoreStatement *statement;
         int r;
@@ -151,8 +180,7 @@ int registry_remove_process(Registry *registry, uint64_t id, Error *reterr_error
 #define BIND_TEXT(statement, parameter, field) store_bind_bytes(statement, parameter, field)
 #define READ_NUMBER(statement, column, field)                                                                \
         ((field) = (__typeof__(field))store_column_u64(statement, column))
-#define READ_TEXT(statement, column, field)                                                                  \
-        ((void)snprintf(field, sizeof(field), "%s", store_column_bytes(statement, column)))
+#define READ_TEXT(statement, column, field) store_column_copy(statement, column, field, sizeof(field))
 
 int registry_put_run(Registry *registry, const RegistryRun *run, Error *reterr_error) {
         StoreStatement *statement;
@@ -200,6 +228,10 @@ int registry_load(Registry *registry, RegistryProcessFn fn, void *userdata, Erro
                         .created_usec = store_column_u64(statement, 3),
                         .paused = store_column_u64(statement, 4) != 0,
                 };
+                if (!process.config) {
+                        store_done(statement);
+                        return error_set_errno(reterr_error, ENOMEM, "cannot read the registry");
+                }
                 has_run = !store_column_null(statement, 5);
                 if (has_run)
                         registry_read_run(statement, 5, &run);
@@ -307,28 +339,6 @@ int registry_set_meta(Registry *registry, const char *name, const char *value, E
         return store_run(registry->store, statement, reterr_error);
 }
 
-int registry_get_config(Registry *registry, uint64_t id, char **ret_config, Error *reterr_error) {
-        StoreStatement *statement;
-        char *config;
-        int r;
-
-        r = store_read(registry->store, STATEMENT_GET_CONFIG, &statement, reterr_error);
-        if (r < 0)
-                return r;
-        store_bind_u64(statement, 1, id);
-        r = store_step(registry->store, statement, reterr_error);
-        if (r <= 0)
-                return r < 0 ? r
-                             : error_set(reterr_error, ERROR_NOT_FOUND,
-                                         "process %" PRIu64 " is not in the registry", id);
-        config = strdup(store_column_bytes(statement, 0));
-        store_done(statement);
-        if (!config)
-                return error_set_errno(reterr_error, ENOMEM, "cannot read what process %" PRIu64 " is", id);
-        *ret_config = config;
-        return 0;
-}
-
 int registry_get_meta(Registry *registry, const char *name, char **ret_value, Error *reterr_error) {
         StoreStatement *statement;
         char *value;
@@ -341,7 +351,7 @@ int registry_get_meta(Registry *registry, const char *name, char **ret_value, Er
         r = store_step(registry->store, statement, reterr_error);
         if (r <= 0)
                 return r;
-        value = strdup(store_column_bytes(statement, 0));
+        value = registry_copy(statement);
         store_done(statement);
         if (!value)
                 return error_set_errno(reterr_error, ENOMEM, "cannot read '%s' of the registry", name);

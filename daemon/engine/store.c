@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <sqlite3.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -147,6 +148,12 @@ uint64_t store_column_u64(StoreStatement *statement, int column) {
 
 const char *store_column_bytes(StoreStatement *statement, int column) {
         return (const char *)sqlite3_column_text(statement, column);
+}
+
+void store_column_copy(StoreStatement *statement, int column, char *ret_text, size_t size) {
+        const char *text = store_column_bytes(statement, column);
+
+        (void)snprintf(ret_text, size, "%s", text ? text : "");
 }
 
 bool store_column_null(StoreStatement *statement, int column) {

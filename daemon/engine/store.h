@@ -5,6 +5,7 @@
  * hold or leave no trace, also on a full disk. The only file that knows SQLite; it knows no table. */
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "common/error.h"
@@ -44,7 +45,10 @@ int store_write(Store *store, unsigned number, StoreStatement **ret_statement, E
 void store_bind_u64(StoreStatement *statement, int parameter, uint64_t value);
 void store_bind_bytes(StoreStatement *statement, int parameter, const char *string); /* NULL: SQL NULL */
 uint64_t store_column_u64(StoreStatement *statement, int column);
-const char *store_column_bytes(StoreStatement *statement, int column); /* with NUL behind; NULL: SQL NULL */
+/** store_column_bytes() - with NUL behind; NULL for an SQL NULL, and without memory. */
+const char *store_column_bytes(StoreStatement *statement, int column);
+/** store_column_copy() - copy what fits, with NUL behind. */
+void store_column_copy(StoreStatement *statement, int column, char *ret_text, size_t size);
 bool store_column_null(StoreStatement *statement, int column);
 
 /**

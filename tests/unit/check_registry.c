@@ -103,6 +103,21 @@ START_TEST(processes_come_back_by_id)
 }
 END_TEST
 
+START_TEST(the_text_of_a_process_can_be_read_again)
+{
+        RegistryProcess process = { .config = "{\"argv\":[\"a\"]}" };
+        char *config = NULL;
+        Error error;
+
+        ck_assert_int_eq(registry_add_process(registry, &process, NULL), 0);
+        ck_assert_int_eq(registry_get_config(registry, process.id, &config, NULL), 0);
+        ck_assert_str_eq(config, process.config);
+        free(config);
+        ck_assert_int_eq(registry_get_config(registry, 77, &config, &error), -ESRCH);
+        ck_assert_int_eq(error.code, ERROR_NOT_FOUND);
+}
+END_TEST
+
 START_TEST(names_and_texts_are_any_bytes)
 {
         char name[256];
@@ -471,6 +486,7 @@ static Suite *registry_suite(void) {
         tcase_add_checked_fixture(tcase, setup, teardown);
         tcase_set_timeout(tcase, 60);
         tcase_add_test(tcase, processes_come_back_by_id);
+        tcase_add_test(tcase, the_text_of_a_process_can_be_read_again);
         tcase_add_test(tcase, names_and_texts_are_any_bytes);
         tcase_add_test(tcase, a_name_is_taken_once);
         tcase_add_test(tcase, ids_are_never_used_again);
