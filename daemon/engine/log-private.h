@@ -15,6 +15,7 @@
 /* Room for this many index records is kept ahead of the last one. Data may not use it, records without bytes
  * may: a full disk must not refuse the record of an exit. */
 #define LOG_RESERVE_RECORDS 64
+#define LOG_RESERVE_STEP_MAX 2048 /* a long index reserves more at once, but not more than this */
 
 /* The files of one segment. */
 typedef struct LogFiles {

@@ -212,7 +212,7 @@ int log_reserve(Log *log) {
 
         if (log->n_reserved >= n + LOG_RESERVE_RECORDS + 1)
                 return 0;
-        want = (n + n / 8 + LOG_RESERVE_RECORDS) / block * block + block;
+        want = (n + MIN(n / 8, LOG_RESERVE_STEP_MAX) + LOG_RESERVE_RECORDS) / block * block + block;
         r = index_reserve(log->current.index_fd, n, want - n);
         if (r == 0)
                 log->n_reserved = want;

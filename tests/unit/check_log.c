@@ -178,6 +178,21 @@ START_TEST(a_record_whose_bytes_never_came_means_nothing)
 }
 END_TEST
 
+START_TEST(what_a_damaged_record_hid_does_not_come_back)
+{
+        IndexRecord record = {
+                .kind = RECORD_DATA, .source = SOURCE_STDERR, .run = 1, .offset = 15, .time_usec = now_usec
+        };
+
+        leave_log();
+        write_index(10, 5, &record); /* behind one that reads as zeros */
+        log_test_open(1 << 20, 10);
+        put(SOURCE_STDOUT, 1, "f");
+        log_test_open(1 << 20, 10);
+        ck_assert_str_eq(read_from(0), "1@0'0123456789' 2@10'abc' signal@13=9 1@13'def'");
+}
+END_TEST
+
 START_TEST(bytes_behind_the_last_record_are_its_own)
 {
         leave_log();
@@ -391,6 +406,7 @@ static Suite *log_suite(void) {
         tcase_add_test(tcase, failures_to_open_say_what_and_why);
         tcase_add_test(tcase, without_descriptors_opening_fails_and_nothing_is_lost);
         tcase_add_test(tcase, a_record_whose_bytes_never_came_means_nothing);
+        tcase_add_test(tcase, what_a_damaged_record_hid_does_not_come_back);
         tcase_add_test(tcase, bytes_behind_the_last_record_are_its_own);
         tcase_add_loop_test(tcase, half_a_rotation_is_completed, 0, 3);
         tcase_add_test(tcase, half_a_rotation_behind_a_gap_is_completed);

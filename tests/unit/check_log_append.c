@@ -174,6 +174,15 @@ START_TEST(retention_keeps_what_was_asked_for_and_whole_segments)
 }
 END_TEST
 
+START_TEST(retention_may_leave_only_the_current_segment)
+{
+        log_test_open(1, 4);
+        put(SOURCE_STDOUT, 1, "abcdefghi");
+        ck_assert_uint_eq(log_begin(test_log), 8);
+        ck_assert_uint_eq(log_disk_bytes(test_log), 1);
+}
+END_TEST
+
 START_TEST(nothing_at_or_above_the_floor_is_dropped)
 {
         size_t n, moved = 0;
@@ -307,6 +316,8 @@ START_TEST(a_full_disk_that_gives_nothing_back_refuses_and_moves_nothing)
                 return;
         log_test_open(1 << 30, 64 * 1024);
         splice_text(SOURCE_STDOUT, 1, "begin");
+        for (int i = 0; i < 380; i++) /* the first pages of the index are nearly full: room ahead is needed */
+                put_record(RECORD_SIGNAL, 1, 1);
         log_set_floor(test_log, 0);
         log_test_fill_disk(20000);
         held = fill_pipe(pipe_fds[1], 50000);
@@ -400,6 +411,7 @@ static Suite *log_append_suite(void) {
         tcase_add_test(tcase, time_never_goes_back);
         tcase_add_test(tcase, segments_are_named_by_their_offset_and_read_as_one);
         tcase_add_test(tcase, retention_keeps_what_was_asked_for_and_whole_segments);
+        tcase_add_test(tcase, retention_may_leave_only_the_current_segment);
         tcase_add_test(tcase, nothing_at_or_above_the_floor_is_dropped);
         tcase_add_test(tcase, a_pipe_that_waits_still_tells_that_it_is_empty_or_ended);
         tcase_add_test(tcase, the_index_is_bounded_as_the_data_is);
