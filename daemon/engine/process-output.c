@@ -200,9 +200,22 @@ void process_outputs_start(Process *process) {
         }
 }
 
+static unsigned claims_stored(const Process *process) {
+        return process->run.ended >> RUN_CLAIMS_SHIFT & RUN_CLAIMS_MAX;
+}
+
+static void claims_store(Process *process, unsigned n) {
+        n = MIN(n, RUN_CLAIMS_MAX);
+        if (n == claims_stored(process))
+                return;
+        process->run.ended &= ~(RUN_CLAIMS_MAX << RUN_CLAIMS_SHIFT);
+        process->run.ended |= n << RUN_CLAIMS_SHIFT;
+        process_changed(process, PROCESS_CHANGED_RUN);
+}
+
 void process_reader_moved(Process *process) {
         uint64_t floor = UINT64_MAX;
-        bool claimed;
+        unsigned n = 0;
         Log *log;
 
         if (process_log(process, &log, NULL) < 0)
@@ -210,16 +223,15 @@ void process_reader_moved(Process *process) {
         LIST_FOREACH(ProcessReader, reader, &process->readers, link)
                 if (reader->lossless) {
                         floor = MIN(floor, reader->offset);
-                        process->claim_usec = 0;
+                        n++;
                 }
+        if (n >= claims_stored(process))
+                process->claim_usec = 0; /* all are back */
         if (process->claim_usec != 0)
                 floor = log_begin(log);
+        else
+                claims_store(process, n);
         log_set_floor(log, floor);
-        claimed = floor != UINT64_MAX;
-        if (claimed != ((process->run.ended & RUN_CLAIMED) != 0)) {
-                process->run.ended ^= RUN_CLAIMED;
-                process_changed(process, PROCESS_CHANGED_RUN);
-        }
         if (process->waits_for_reader) {
                 process->waits_for_reader = false;
                 outputs_unblock(process);
@@ -228,6 +240,7 @@ void process_reader_moved(Process *process) {
 
 void process_claim(Process *process) {
         process->claim_usec = clock_monotonic_usec() + CLAIM_REATTACH_USEC;
+        claims_store(process, MAX(claims_stored(process), 1u));
         process_reader_moved(process);
         process_arm_timer(process);
 }

@@ -430,7 +430,7 @@ void process_adopt(Process *process, Handover *handover) {
         Error error = {};
 
         process_adopt_fds(process, handover);
-        if (process->run.ended & RUN_CLAIMED)
+        if (process->run.ended >> RUN_CLAIMS_SHIFT & RUN_CLAIMS_MAX)
                 process_claim(process);
         if (process->run.ended & RUN_EXITED) {
                 if (child)

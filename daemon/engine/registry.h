@@ -35,7 +35,9 @@ typedef struct ExitRecord {
 #define RUN_FAILED (1u << 4)  /* never executed */
 #define RUN_SPAWNED (1u << 5) /* the keeper said that it runs or ran */
 #define RUN_LOGGED_EXIT (1u << 6)
-#define RUN_CLAIMED (1u << 7) /* a lossless reader is there, or comes back after the engine was replaced */
+/* Bits 8 to 15: how many lossless readers there are, who come back after the engine was replaced. */
+#define RUN_CLAIMS_SHIFT 8
+#define RUN_CLAIMS_MAX 255u
 
 typedef struct RegistryRun {
         uint64_t process;
