@@ -308,6 +308,20 @@ static inline void fixture_ck_line(int fd, const char *line) {
         ck_assert_str_eq(text, line);
 }
 
+/* Whether a process is gone or a zombie of somebody else. */
+static inline bool fixture_is_dead(pid_t pid) {
+        char path[64], text[256] = "";
+        int fd;
+
+        (void)snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+        fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0)
+                return true;
+        (void)!read(fd, text, sizeof(text) - 1);
+        (void)fd_close(fd);
+        return strstr(text, ") Z ");
+}
+
 /* Waits for the keeper to end; returns its wait status. */
 static inline int fixture_keeper_end(void) {
         int status;

@@ -94,6 +94,29 @@ START_TEST(an_end_while_no_engine_runs_is_told_to_the_next)
 }
 END_TEST
 
+START_TEST(an_end_that_was_handed_over_is_not_told_again)
+{
+        pid_t child;
+        int in, out;
+
+        fixture_next_engine();
+        fixture_spawn_pipes(1, 1, "read line", &in, &out);
+        child = fixture_expect(KEEPER_SPAWNED).pid;
+        ck_assert_int_eq(kill(fixture.keeper_pid, SIGSTOP), 0);
+        ck_assert_int_eq(kill(child, SIGKILL), 0);
+        ck_assert_int_eq(kill(fixture.engine_pid, SIGKILL), 0);
+        while (!fixture_is_dead(child) || !fixture_is_dead(fixture.engine_pid))
+                (void)poll(NULL, 0, 1);
+        ck_assert_int_eq(kill(fixture.keeper_pid, SIGCONT), 0);
+        fixture_next_engine();
+        ck_assert_uint_eq(fixture.children[0].state, KEEPER_CHILD_EXITED);
+        fixture_send(&(KeeperMessage){ .type = KEEPER_SIGNAL, .process = 9, .run = 1 }, NULL, 0);
+        (void)fixture_expect(KEEPER_SIGNALLED);
+        (void)fd_close(in);
+        (void)fd_close(out);
+}
+END_TEST
+
 /* The handover is far larger than the socket's buffer, and the child ends in the middle of it. */
 START_TEST(a_large_handover_waits_for_the_engine_to_read)
 {
@@ -241,6 +264,7 @@ static Suite *engine_slot_suite(void) {
         tcase_add_test(handover, an_engine_is_told_who_keeps_it);
         tcase_add_test(handover, the_next_engine_gets_all_there_is);
         tcase_add_test(handover, an_end_while_no_engine_runs_is_told_to_the_next);
+        tcase_add_test(handover, an_end_that_was_handed_over_is_not_told_again);
         tcase_add_test(handover, a_large_handover_waits_for_the_engine_to_read);
         tcase_add_test(handover, what_an_engine_asks_during_the_handover_comes_after_it);
         suite_add_tcase(suite, handover);

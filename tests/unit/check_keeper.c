@@ -13,20 +13,6 @@ static void setup(void) {
         fixture_next_engine();
 }
 
-/* Whether a process is gone or a zombie of somebody else. */
-static bool is_dead(pid_t pid) {
-        char path[64], text[256] = "";
-        int fd;
-
-        (void)snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-        fd = open(path, O_RDONLY | O_CLOEXEC);
-        if (fd < 0)
-                return true;
-        (void)!read(fd, text, sizeof(text) - 1);
-        (void)fd_close(fd);
-        return strstr(text, ") Z ");
-}
-
 START_TEST(readiness_is_told_once_the_engine_serves)
 {
         struct pollfd pollfd = { .fd = fixture.ready_fd, .events = POLLIN };
@@ -93,8 +79,8 @@ START_TEST(asked_twice_the_keeper_kills_what_is_left)
         ck_assert_int_eq(kill(fixture.keeper_pid, SIGTERM), 0);
         status = fixture_keeper_end();
         ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 1);
-        ck_assert(is_dead(child));
-        ck_assert(is_dead(grandchild));
+        ck_assert(fixture_is_dead(child));
+        ck_assert(fixture_is_dead(grandchild));
         (void)fd_close(in);
         (void)fd_close(out);
 }
@@ -132,7 +118,7 @@ START_TEST(many_that_end_at_once_are_all_told)
         for (uint64_t i = 0; i < N; i++)
                 ck_assert_int_eq(kill(pids[i], SIGKILL), 0);
         for (uint64_t i = 0; i < N; i++)
-                while (!is_dead(pids[i]))
+                while (!fixture_is_dead(pids[i]))
                         (void)poll(NULL, 0, 1);
         ck_assert_int_eq(kill(fixture.keeper_pid, SIGCONT), 0);
         for (int i = 0; i < N; i++)
