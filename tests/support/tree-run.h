@@ -4,6 +4,7 @@
 /* Runs for the tests of trees: this process is keeper and engine in one, and starts scripts in a tree. */
 
 #include <check.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -98,6 +99,67 @@ static inline long tree_run_line(TreeRun *run) {
         }
         line[n] = '\0';
         return strtol(line, NULL, 10);
+}
+
+enum {
+        MODE_CGROUP,
+        MODE_PROC,
+        MODE_N_
+};
+
+static inline TreeRoot *tree_run_open(int mode) {
+        TreeRoot *root;
+
+        tree_run_keeper();
+        if (mode == MODE_PROC)
+                (void)setenv("PMUX_NO_CGROUP", "1", 1);
+        else
+                (void)unsetenv("PMUX_NO_CGROUP");
+        ck_assert_int_eq(tree_root_open(&root, TREE_RUN_INSTANCE, getpid(), NULL), 0);
+        ck_assert_int_eq(tree_root_has_cgroups(root), tree_root_why(root)[0] == '\0');
+        if (mode == MODE_PROC)
+                ck_assert(!tree_root_has_cgroups(root));
+        return root;
+}
+
+static inline size_t tree_run_count(const TreeRun *run) {
+        size_t n;
+
+        ck_assert_int_eq(tree_pids(run->root, &run->tree, NULL, 0, &n), 0);
+        return n;
+}
+
+static inline bool tree_run_has(const TreeRun *run, pid_t pid) {
+        pid_t pids[256];
+        size_t n;
+
+        ck_assert_int_eq(tree_pids(run->root, &run->tree, pids, ARRAY_SIZE(pids), &n), 0);
+        for (size_t i = 0; i < n && i < ARRAY_SIZE(pids); i++)
+                if (pids[i] == pid)
+                        return true;
+        return false;
+}
+
+static inline bool tree_run_gone(pid_t pid) {
+        tree_run_reap();
+        return kill(pid, 0) < 0 && errno == ESRCH;
+}
+
+/* Whether the kernel says of the run's cgroup what it is asked for. */
+static inline bool tree_run_says(const TreeRun *run, const char *what) {
+        char text[256];
+        int dir_fd, fd;
+        ssize_t n;
+
+        ck_assert_int_eq(tree_prepare(run->root, &run->tree, &dir_fd, NULL), 0);
+        fd = openat(dir_fd, "cgroup.events", O_RDONLY | O_CLOEXEC);
+        ck_assert_int_ge(fd, 0);
+        n = read(fd, text, sizeof(text) - 1);
+        ck_assert_int_gt(n, 0);
+        text[n] = '\0';
+        (void)close(fd);
+        (void)close(dir_fd);
+        return strstr(text, what);
 }
 
 /* Kills what is left, waits for its end and tidies up. */

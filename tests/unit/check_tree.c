@@ -6,61 +6,22 @@
 #include "daemon/engine/tree.h"
 
 #include <errno.h>
-#include <stdatomic.h>
-#include <sys/mman.h>
 
 #include "tests/support/check-main.h"
 #include "tests/support/tree-run.h"
-
-enum {
-        MODE_CGROUP,
-        MODE_PROC,
-        MODE_N_
-};
 
 static TreeRoot *root;
 static int n_fds_before;
 
 static void start_root(int mode) {
         n_fds_before = open_fds_count();
-        tree_run_keeper();
-        if (mode == MODE_PROC)
-                (void)setenv("PMUX_NO_CGROUP", "1", 1);
-        else
-                (void)unsetenv("PMUX_NO_CGROUP");
-        ck_assert_int_eq(tree_root_open(&root, TREE_RUN_INSTANCE, getpid(), NULL), 0);
-        ck_assert_int_eq(tree_root_has_cgroups(root), tree_root_why(root)[0] == '\0');
-        if (mode == MODE_PROC)
-                ck_assert(!tree_root_has_cgroups(root));
+        root = tree_run_open(mode);
 }
 
 static void end_root(void) {
         root = tree_root_free(root);
         tree_run_reap();
         ck_assert_int_eq(open_fds_count(), n_fds_before);
-}
-
-static size_t count(const TreeRun *run) {
-        size_t n;
-
-        ck_assert_int_eq(tree_pids(run->root, &run->tree, NULL, 0, &n), 0);
-        return n;
-}
-
-static bool has_pid(const TreeRun *run, pid_t pid) {
-        pid_t pids[256];
-        size_t n;
-
-        ck_assert_int_eq(tree_pids(run->root, &run->tree, pids, ARRAY_SIZE(pids), &n), 0);
-        for (size_t i = 0; i < n && i < ARRAY_SIZE(pids); i++)
-                if (pids[i] == pid)
-                        return true;
-        return false;
-}
-
-static bool is_gone(pid_t pid) {
-        tree_run_reap();
-        return kill(pid, 0) < 0 && errno == ESRCH;
 }
 
 START_TEST(a_run_that_ended_is_empty)
@@ -71,10 +32,10 @@ START_TEST(a_run_that_ended_is_empty)
         tree_run_start(&run, root, 1, "read -r x </dev/null; echo 1; exec sleep 1000", NULL);
         ck_assert_int_eq(tree_run_line(&run), 1);
         ck_assert_int_eq(tree_empty(root, &run.tree), 0);
-        ck_assert(has_pid(&run, run.tree.main_pid));
+        ck_assert(tree_run_has(&run, run.tree.main_pid));
         ck_assert_int_eq(kill(run.tree.main_pid, SIGKILL), 0);
         TREE_RUN_WAIT(tree_empty(root, &run.tree) == 1);
-        ck_assert_uint_eq(count(&run), 0);
+        ck_assert_uint_eq(tree_run_count(&run), 0);
         tree_run_end(&run);
         end_root();
 }
@@ -89,32 +50,7 @@ START_TEST(a_zombie_does_not_count)
         tree_run_start(&run, root, 1, "exit 3", NULL);
         ck_assert_int_eq(waitid(P_PID, (id_t)run.tree.main_pid, &info, WEXITED | WNOWAIT), 0);
         ck_assert_int_eq(tree_empty(root, &run.tree), 1);
-        ck_assert_uint_eq(count(&run), 0);
-        tree_run_end(&run);
-        end_root();
-}
-END_TEST
-
-START_TEST(a_grandchild_that_ignores_sigterm_is_killed)
-{
-        TreeRun run;
-        long pid;
-        size_t n;
-
-        start_root(_i);
-        tree_run_start(&run, root, 7,
-                       "sh -c 'trap \"\" TERM; sh -c \"echo \\$\\$; exec sleep 1000\" & wait' & wait", NULL);
-        pid = tree_run_line(&run);
-        ck_assert(has_pid(&run, (pid_t)pid));
-        ck_assert_int_eq(tree_signal(root, &run.tree, SIGTERM, &n, NULL), 0);
-        ck_assert_uint_eq(n, 3);
-        TREE_RUN_WAIT(is_gone(run.tree.main_pid));
-        ck_assert_int_eq(tree_empty(root, &run.tree), 0);
-        ck_assert(has_pid(&run, (pid_t)pid));
-        ck_assert_int_eq(tree_signal(root, &run.tree, SIGKILL, &n, NULL), 0);
-        ck_assert_uint_ge(n, 1);
-        TREE_RUN_WAIT(tree_empty(root, &run.tree) == 1);
-        ck_assert(is_gone((pid_t)pid));
+        ck_assert_uint_eq(tree_run_count(&run), 0);
         tree_run_end(&run);
         end_root();
 }
@@ -133,12 +69,12 @@ START_TEST(a_daemon_that_forked_twice_is_found)
         start_root(_i);
         tree_run_start(&run, root, 1, DAEMON(""), NULL);
         pid = tree_run_line(&run);
-        TREE_RUN_WAIT(is_gone(run.tree.main_pid));
+        TREE_RUN_WAIT(tree_run_gone(run.tree.main_pid));
         ck_assert_int_eq(tree_empty(root, &run.tree), 0);
-        ck_assert(has_pid(&run, (pid_t)pid));
+        ck_assert(tree_run_has(&run, (pid_t)pid));
         ck_assert_int_eq(tree_signal(root, &run.tree, SIGKILL, &n, NULL), 0);
         ck_assert_uint_eq(n, 1);
-        TREE_RUN_WAIT(is_gone((pid_t)pid));
+        TREE_RUN_WAIT(tree_run_gone((pid_t)pid));
         ck_assert_int_eq(tree_empty(root, &run.tree), 1);
         tree_run_end(&run);
         end_root();
@@ -153,14 +89,14 @@ START_TEST(a_daemon_with_a_clean_environment_needs_a_cgroup)
         start_root(_i);
         tree_run_start(&run, root, 1, DAEMON("env -i "), NULL);
         pid = tree_run_line(&run);
-        TREE_RUN_WAIT(is_gone(run.tree.main_pid));
-        TREE_RUN_WAIT(has_pid(&run, (pid_t)pid) == tree_root_has_cgroups(root));
+        TREE_RUN_WAIT(tree_run_gone(run.tree.main_pid));
+        TREE_RUN_WAIT(tree_run_has(&run, (pid_t)pid) == tree_root_has_cgroups(root));
         if (!tree_root_has_cgroups(root)) { /* what tree-proc.h says cannot be found */
                 ck_assert_int_eq(tree_empty(root, &run.tree), 1);
                 ck_assert_int_eq(kill((pid_t)pid, SIGKILL), 0);
         }
         tree_run_end(&run);
-        TREE_RUN_WAIT(is_gone((pid_t)pid));
+        TREE_RUN_WAIT(tree_run_gone((pid_t)pid));
         end_root();
 }
 END_TEST
@@ -178,199 +114,10 @@ START_TEST(a_clean_environment_alone_hides_nobody)
                        NULL);
         in_session = tree_run_line(&run);
         with_parent = tree_run_line(&run);
-        TREE_RUN_WAIT(has_pid(&run, (pid_t)in_session) && has_pid(&run, (pid_t)with_parent));
-        ck_assert_uint_eq(count(&run), 3);
+        TREE_RUN_WAIT(tree_run_has(&run, (pid_t)in_session) && tree_run_has(&run, (pid_t)with_parent));
+        ck_assert_uint_eq(tree_run_count(&run), 3);
         tree_run_end(&run);
-        TREE_RUN_WAIT(is_gone((pid_t)in_session) && is_gone((pid_t)with_parent));
-        end_root();
-}
-END_TEST
-
-/* A bomb with a bound: every process forks and ends all the time, at most BOMB_MAX at once. */
-#define BOMB_MAX 160
-
-static atomic_int *n_bombs;
-static uint64_t bomb_deadline_usec; /* should the test fail, its bombs must not go on for ever */
-
-static void bomb_new(void) {
-        n_bombs = mmap(NULL, sizeof(*n_bombs), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-        ck_assert_ptr_ne(n_bombs, MAP_FAILED);
-        atomic_store(n_bombs, 1);
-        bomb_deadline_usec = clock_monotonic_usec() + 2 * TREE_RUN_DEADLINE_USEC;
-        (void)signal(SIGCHLD, SIG_IGN); /* the kernel reaps, as quickly as a keeper of its own would */
-}
-
-static void bomb(void) {
-        pid_t pid;
-
-        while (clock_monotonic_usec() < bomb_deadline_usec) {
-                if (atomic_fetch_add(n_bombs, 1) >= BOMB_MAX) {
-                        atomic_fetch_sub(n_bombs, 1);
-                        if (atomic_fetch_sub(n_bombs, 1) > BOMB_MAX / 2)
-                                _exit(0);
-                        atomic_fetch_add(n_bombs, 1);
-                        continue;
-                }
-                pid = fork();
-                if (pid < 0)
-                        atomic_fetch_sub(n_bombs, 1);
-        }
-}
-
-START_TEST(a_fork_bomb_is_killed_as_a_tree)
-{
-        TreeRun run;
-        size_t n;
-
-        start_root(_i);
-        bomb_new();
-        tree_run_start(&run, root, 1, NULL, bomb);
-        TREE_RUN_WAIT(atomic_load(n_bombs) > BOMB_MAX / 2);
-        ck_assert_int_eq(tree_signal(root, &run.tree, SIGKILL, &n, NULL), 0);
-        ck_assert_uint_ge(n, BOMB_MAX / 4);
-        TREE_RUN_WAIT(tree_empty(root, &run.tree) == 1);
-        tree_run_end(&run);
-        ck_assert_int_eq(munmap(n_bombs, sizeof(*n_bombs)), 0);
-        end_root();
-}
-END_TEST
-
-/* Always one process only, and each lives for an instant: no pid that is read is still right. */
-static void hop(void) {
-        while (clock_monotonic_usec() < bomb_deadline_usec) {
-                if (fork() > 0)
-                        _exit(0);
-                atomic_fetch_add(n_bombs, 1);
-        }
-}
-
-START_TEST(what_hops_from_pid_to_pid_is_caught)
-{
-        TreeRun run;
-        size_t n;
-
-        start_root(_i);
-        bomb_new();
-        tree_run_start(&run, root, 1, NULL, hop);
-        TREE_RUN_WAIT(atomic_load(n_bombs) > 10);
-        ck_assert_int_eq(tree_signal(root, &run.tree, SIGKILL, &n, NULL), 0);
-        TREE_RUN_WAIT(tree_empty(root, &run.tree) == 1);
-        tree_run_end(&run);
-        ck_assert_int_eq(munmap(n_bombs, sizeof(*n_bombs)), 0);
-        end_root();
-}
-END_TEST
-
-/* The state letter of a process in /proc. */
-static char state(pid_t pid) {
-        char path[64], text[256], *p;
-        ssize_t n;
-        int fd;
-
-        (void)snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-        fd = open(path, O_RDONLY | O_CLOEXEC);
-        if (fd < 0)
-                return '\0';
-        n = read(fd, text, sizeof(text) - 1);
-        (void)close(fd);
-        text[n > 0 ? n : 0] = '\0';
-        p = strrchr(text, ')');
-        return p ? p[2] : '\0';
-}
-
-/* Whether the kernel says of the run's cgroup what it is asked for. */
-static bool cgroup_says(const TreeRun *run, const char *what) {
-        char text[256];
-        int dir_fd, fd;
-        ssize_t n;
-
-        ck_assert_int_eq(tree_prepare(run->root, &run->tree, &dir_fd, NULL), 0);
-        fd = openat(dir_fd, "cgroup.events", O_RDONLY | O_CLOEXEC);
-        ck_assert_int_ge(fd, 0);
-        n = read(fd, text, sizeof(text) - 1);
-        ck_assert_int_gt(n, 0);
-        text[n] = '\0';
-        (void)close(fd);
-        (void)close(dir_fd);
-        return strstr(text, what);
-}
-
-static bool is_frozen(const TreeRun *run) {
-        pid_t pids[8];
-        size_t n;
-
-        if (tree_root_has_cgroups(run->root))
-                return cgroup_says(run, "frozen 1");
-        ck_assert_int_eq(tree_pids(run->root, &run->tree, pids, ARRAY_SIZE(pids), &n), 0);
-        for (size_t i = 0; i < n && i < ARRAY_SIZE(pids); i++)
-                if (state(pids[i]) != 'T')
-                        return false;
-        return true;
-}
-
-static bool has_written(const TreeRun *run) {
-        char buffer[4096];
-        bool any = false;
-
-        while (read(run->out_fd, buffer, sizeof(buffer)) > 0)
-                any = true;
-        return any;
-}
-
-START_TEST(a_frozen_tree_stands_still_until_it_is_continued)
-{
-        TreeRun run;
-
-        start_root(_i);
-        tree_run_start(&run, root, 1, "sh -c 'while :; do echo 1; done' & while :; do echo 2; done", NULL);
-        TREE_RUN_WAIT(count(&run) == 2 && has_written(&run));
-        ck_assert_int_eq(tree_freeze(root, &run.tree, true, NULL), 0);
-        TREE_RUN_WAIT(is_frozen(&run));
-        (void)has_written(&run);
-        for (int i = 0; i < 100; i++)
-                ck_assert(!has_written(&run));
-        ck_assert_int_eq(tree_empty(root, &run.tree), 0);
-        ck_assert_int_eq(tree_freeze(root, &run.tree, false, NULL), 0);
-        TREE_RUN_WAIT(has_written(&run));
-        tree_run_end(&run);
-        end_root();
-}
-END_TEST
-
-START_TEST(a_frozen_tree_can_be_killed)
-{
-        TreeRun run;
-
-        start_root(_i);
-        tree_run_start(&run, root, 1, "sleep 1000 & sleep 1000 & echo 1; wait", NULL);
-        ck_assert_int_eq(tree_run_line(&run), 1);
-        ck_assert_int_eq(tree_freeze(root, &run.tree, true, NULL), 0);
-        TREE_RUN_WAIT(is_frozen(&run));
-        tree_run_end(&run);
-        end_root();
-}
-END_TEST
-
-START_TEST(every_process_gets_the_signal_once)
-{
-        TreeRun run;
-        size_t n;
-
-        start_root(_i);
-        tree_run_start(&run, root, 1,
-                       "trap 'echo 5' USR1; sh -c 'trap \"echo 5\" USR1; echo 1; while :; do read -r x "
-                       "</dev/null; done' & "
-                       "echo 1; while :; do read -r x </dev/null; done",
-                       NULL);
-        ck_assert_int_eq(tree_run_line(&run), 1);
-        ck_assert_int_eq(tree_run_line(&run), 1);
-        ck_assert_int_eq(tree_signal(root, &run.tree, SIGUSR1, &n, NULL), 0);
-        ck_assert_uint_eq(n, 2);
-        ck_assert_int_eq(tree_run_line(&run), 5);
-        ck_assert_int_eq(tree_run_line(&run), 5);
-        tree_run_end(&run);
-        ck_assert_int_eq(tree_signal(root, &run.tree, SIGUSR1, &n, NULL), 0);
-        ck_assert_uint_eq(n, 0);
+        TREE_RUN_WAIT(tree_run_gone((pid_t)in_session) && tree_run_gone((pid_t)with_parent));
         end_root();
 }
 END_TEST
@@ -384,9 +131,9 @@ START_TEST(two_runs_are_kept_apart)
         tree_run_start(&other, root, 2, "sleep 1000 & echo 1; wait", NULL);
         ck_assert_int_eq(tree_run_line(&run), 1);
         ck_assert_int_eq(tree_run_line(&other), 1);
-        ck_assert_uint_eq(count(&run), 2);
+        ck_assert_uint_eq(tree_run_count(&run), 2);
         tree_run_end(&run);
-        ck_assert_uint_eq(count(&other), 2);
+        ck_assert_uint_eq(tree_run_count(&other), 2);
         tree_run_end(&other);
         end_root();
 }
@@ -421,42 +168,7 @@ START_TEST(a_new_engine_finds_the_tree_again)
         ck_assert_int_eq(tree_root_open(&root, TREE_RUN_INSTANCE, getpid(), NULL), 0);
         run.root = root;
         tree_init(root, &run.tree, 1, 1, run.tree.main_pid);
-        ck_assert_uint_eq(count(&run), 2);
-        tree_run_end(&run);
-        end_root();
-}
-END_TEST
-
-START_TEST(keeper_and_engine_are_never_signalled)
-{
-        TreeRun run;
-        size_t n;
-        int dir_fd, fd;
-
-        start_root(_i);
-        tree_run_start(&run, root, 1, "echo 1; exec sleep 1000", NULL);
-        ck_assert_int_eq(tree_run_line(&run), 1);
-        ck_assert_int_eq(tree_prepare(root, &run.tree, &dir_fd, NULL), 0);
-        if (dir_fd >= 0) { /* somebody moved us into the run's cgroup */
-                fd = openat(dir_fd, "cgroup.procs", O_WRONLY | O_CLOEXEC);
-                ck_assert_int_eq(write(fd, "0", 1), 1);
-                (void)close(fd);
-                ck_assert(has_pid(&run, getpid()));
-                ck_assert_int_eq(tree_signal(root, &run.tree, SIGKILL, &n, NULL), 0);
-                ck_assert_uint_eq(n, 1);
-                fd = openat(dir_fd, "../../cgroup.procs", O_WRONLY | O_CLOEXEC);
-                ck_assert_int_eq(write(fd, "0", 1), 1);
-                (void)close(fd);
-                (void)close(dir_fd);
-        } else { /* the numbers are wrong: they name the keeper itself */
-                Tree wrong = run.tree;
-
-                wrong.main_pid = getpid();
-                wrong.main_start = 0;
-                wrong.mark[12]++;
-                ck_assert_int_eq(tree_signal(root, &wrong, SIGKILL, &n, NULL), 0);
-                ck_assert_uint_eq(n, 0);
-        }
+        ck_assert_uint_eq(tree_run_count(&run), 2);
         tree_run_end(&run);
         end_root();
 }
@@ -486,7 +198,7 @@ START_TEST(a_number_that_is_used_again_is_not_the_run)
         /* Not even a child of the keeper. */
         tree_init(root, &old, 1, 1, 1);
         ck_assert_int_eq(tree_empty(root, &old), 1);
-        ck_assert_uint_eq(count(&run), 1);
+        ck_assert_uint_eq(tree_run_count(&run), 1);
         tree_run_end(&run);
         end_root();
 }
@@ -513,7 +225,7 @@ START_TEST(the_end_of_the_last_process_is_told)
         ck_assert_int_eq(tree_watch(root, &run.tree), tree_root_has_cgroups(root));
         ck_assert_int_eq(tree_run_line(&run), 1);
         if (tree_root_has_cgroups(root)) {
-                TREE_RUN_WAIT(is_gone(run.tree.main_pid));
+                TREE_RUN_WAIT(tree_run_gone(run.tree.main_pid));
                 ck_assert_int_eq(tree_root_dispatch(root, on_change, &n_told), 0);
                 ck_assert_int_eq(tree_empty(root, &run.tree), 0);
                 ck_assert_int_eq(tree_freeze(root, &run.tree, false, NULL), 0);
@@ -554,7 +266,7 @@ START_TEST(nothing_is_left_behind)
         ck_assert_int_eq(tree_prepare(root, &run.tree, &dir_fd, NULL), 0);
         ck_assert_int_eq(dir_fd >= 0, tree_root_has_cgroups(root));
         if (dir_fd >= 0) {
-                ck_assert(cgroup_says(&run, "populated 0"));
+                ck_assert(tree_run_says(&run, "populated 0"));
                 (void)close(dir_fd);
         }
         tree_release(root, &run.tree);
@@ -592,10 +304,9 @@ END_TEST
 
 static Suite *tree_suite(void) {
         Suite *suite = suite_create("tree");
-        TCase *find = tcase_create("find"), *end = tcase_create("end"), *other = tcase_create("other");
+        TCase *find = tcase_create("find"), *other = tcase_create("other");
 
         tcase_set_timeout(find, 60);
-        tcase_set_timeout(end, 60);
         tcase_set_timeout(other, 60);
         tcase_add_loop_test(find, a_run_that_ended_is_empty, 0, MODE_N_);
         tcase_add_loop_test(find, a_zombie_does_not_count, 0, MODE_N_);
@@ -606,19 +317,11 @@ static Suite *tree_suite(void) {
         tcase_add_loop_test(find, no_more_pids_are_stored_than_there_is_room_for, 0, MODE_N_);
         tcase_add_loop_test(find, a_new_engine_finds_the_tree_again, 0, MODE_N_);
         tcase_add_loop_test(find, a_number_that_is_used_again_is_not_the_run, 0, MODE_N_);
-        tcase_add_loop_test(end, a_grandchild_that_ignores_sigterm_is_killed, 0, MODE_N_);
-        tcase_add_loop_test(end, a_fork_bomb_is_killed_as_a_tree, 0, MODE_N_);
-        tcase_add_loop_test(end, what_hops_from_pid_to_pid_is_caught, 0, MODE_N_);
-        tcase_add_loop_test(end, a_frozen_tree_can_be_killed, 0, MODE_N_);
-        tcase_add_loop_test(end, every_process_gets_the_signal_once, 0, MODE_N_);
-        tcase_add_loop_test(end, keeper_and_engine_are_never_signalled, 0, MODE_N_);
-        tcase_add_loop_test(other, a_frozen_tree_stands_still_until_it_is_continued, 0, MODE_N_);
         tcase_add_test(other, the_end_of_the_last_process_is_told);
         tcase_add_loop_test(other, nothing_is_left_behind, 0, MODE_N_);
         tcase_add_test(other, an_instance_that_is_not_hex_is_refused);
         tcase_add_loop_test(other, marks_tell_runs_apart_and_fit, 0, MODE_N_);
         suite_add_tcase(suite, find);
-        suite_add_tcase(suite, end);
         suite_add_tcase(suite, other);
         return suite;
 }
