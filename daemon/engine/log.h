@@ -2,7 +2,16 @@
 #pragma once
 
 /* The log of one process: its only buffer. Bytes come in by splice(2), readers are cursors. Knows no process
- * and no client. */
+ * and no client.
+ *
+ * The index record goes before its bytes, and the data file's size is the truth: a DATA record without bytes
+ * behind it means nothing, bytes belong to the last DATA record before them. Where a record or a segment
+ * stands above the end of what is before it, the bytes between are lost, and readers get a gap. Records
+ * without bytes are kept as long as the segment that they stand in; a segment's index holds LOG_INDEX_FACTOR
+ * times the room of its data, then another one is begun, or, where it has no bytes, its oldest records go.
+ *
+ * Times are those of the real-time clock, but never below the time of the record before: where the clock is
+ * set back, the log's time stands still. The bytes of one record have the time of the first. */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -22,12 +31,15 @@ typedef struct LogOptions {
 
 #define LOG_INDEX_FACTOR 4 /* the index may take so many times the room of the data */
 
-/* One step of a reader: a piece of data of one source, a gap, or a record without bytes. */
+/* One step of a reader: a piece of data of one source and run, a gap, or a record without bytes. Read the
+ * bytes with pread(2) or sendfile(2), never by mapping: should somebody else cut the file, there are fewer
+ * than it says. */
 typedef struct LogChunk {
         RecordHeader header; /* offset of its first byte, time, run, kind, source */
         uint64_t argument;   /* of a record without bytes; of a gap: the bytes lost */
         size_t size;         /* of data: how many bytes */
-        int fd; /* of data: the segment's file, borrowed, good until the log is next changed; -1 otherwise */
+        int fd; /* of data: the segment's file, borrowed, good until the next call with this log that moves a
+                   cursor, changes the log or idles it; -1 otherwise */
         uint64_t file_offset;
 } LogChunk;
 
@@ -43,16 +55,17 @@ typedef struct LogCursor {
 
 /**
  * log_open() - open a log, making it if it is not there
- * @dir_fd:   directory of the process, borrowed during the call; the log opens one of its own when it needs
- * it and holds no descriptor while idle (log_idle()), so the path is kept
- * @path:     absolute path of the directory (exists, 0700)
+ * @path:     absolute path of the directory of the process (exists, 0700); it is kept, and other files in it
+ * are left alone
+ * @options:  copied; they may differ from those of the time before
  *
- * Recovers from a kill at any instant: the data file's size is the truth; an index record without bytes
- * behind it means nothing. Names: SEGMENT is the offset in 20 digits; SEGMENT.log holds bytes only,
- * SEGMENT.idx records of 32 bytes.
+ * Recovers from a kill at any instant, and from what a power loss does to the end of files; what is damaged
+ * elsewhere becomes a gap. Names: SEGMENT is the offset in 20 digits; SEGMENT.log holds bytes only,
+ * SEGMENT.idx records of 32 bytes. A log that is there holds no descriptor after this; a new one holds two
+ * until log_idle().
  *
  * Return: 0; -EUCLEAN (SYSTEM) with the file's name when the files contradict each other in a way that a kill
- * cannot explain; -errno.
+ * cannot explain; -ENOSPC (NO_SPACE) when a new one does not fit; -errno.
  */
 int log_open(Log **ret_log, const char *path, const LogOptions *options, Error *reterr_error);
 Log *log_free(Log *log);
@@ -63,7 +76,7 @@ int log_remove(const char *path);
 
 uint64_t log_begin(const Log *log);      /* the lowest offset that is kept */
 uint64_t log_end(const Log *log);        /* the offset that the next byte will have */
-uint64_t log_lost(const Log *log);       /* bytes lost in gaps of a full disk (not by retention), ever */
+uint64_t log_lost(const Log *log);       /* bytes lost between segments (full disk; not by retention), ever */
 uint64_t log_disk_bytes(const Log *log); /* data bytes kept */
 
 /**
@@ -79,27 +92,30 @@ uint64_t log_disk_bytes(const Log *log); /* data bytes kept */
  * but keeps everything at or above the floor (log_set_floor()).
  *
  * Return: 0; -EAGAIN: the pipe is empty; -ENOSPC: the disk is full even after the oldest segments went
- * (nothing was moved); -EDQUOT: retention would have to drop bytes above the floor: the caller lets the
- * process wait; -errno.
+ * (nothing was moved), or the log is being discarded; -EDQUOT (LIMIT): the log exceeds retention by a segment
+ * because of the floor: the caller lets the process wait until that has moved; -errno. An empty or ended pipe
+ * is told as such also where nothing could be written.
  */
 int log_splice(Log *log, Source source, uint32_t run, int pipe_fd, size_t max, size_t *ret_n,
                Error *reterr_error);
 #define LOG_RECORD_USEC 1000 /* data of one source and run within this time may share a record */
 
-/** log_set_floor() - nothing at or above this offset may be dropped (UINT64_MAX: no such bound, the default).
- */
+/** log_set_floor() - nothing at or above this offset may be dropped (UINT64_MAX: no such bound, the default);
+ * a segment that ends at the floor is kept, too, for the records at its end. */
 void log_set_floor(Log *log, uint64_t offset);
 
 /**
  * log_append() - append bytes from memory instead of a pipe (tests, and what is not splicable); same order,
  * not exact under kill
+ *
+ * Return: as log_splice(), but never -EAGAIN. After a failure log_end() tells how much was appended.
  */
 int log_append(Log *log, Source source, uint32_t run, const void *data, size_t size, Error *reterr_error);
 
 /**
  * log_record() - append a record without bytes
- * Space for it is reserved ahead, so that a full disk does not refuse the record of an exit. Return: 0;
- * -ENOSPC; -errno.
+ * Space for at least 64 of them is reserved ahead, so that a full disk does not refuse the record of an exit.
+ * The floor does not either. Return: 0; -ENOSPC; -errno.
  */
 int log_record(Log *log, RecordKind kind, Source source, uint32_t run, uint64_t argument,
                Error *reterr_error);
@@ -117,13 +133,15 @@ int log_last_record(Log *log, RecordKind kind, uint32_t run, LogChunk *ret_chunk
  * its size counts what was discarded, its pages are punched out again
  */
 int log_discard_begin(Log *log, uint32_t run, int *ret_fd, Error *reterr_error);
-/** log_discard_resume() - after log_open() by a new engine: go on discarding with the keeper's memfd. */
+/** log_discard_resume() - after log_open() by a new engine: go on discarding with the keeper's memfd. One
+ * that had already served its purpose when the engine was killed counts nothing twice. Return: 0 or -errno.
+ */
 int log_discard_resume(Log *log, uint32_t run, int fd, Error *reterr_error);
 /** log_discard() - move what a pipe holds into nothing, counted by the memfd; log_end() advances. Return as
  * log_splice(). */
 int log_discard(Log *log, int fd, int pipe_fd, size_t max, size_t *ret_n, Error *reterr_error);
 /** log_discard_end() - try to log again: records the gap in a new segment. Return: 0 (the caller drops the
- * memfd); -ENOSPC: not yet. */
+ * memfd); -ENOSPC: not yet, as not even a little more than the segment's files would fit; -errno. */
 int log_discard_end(Log *log, int fd, Error *reterr_error);
 
 /** log_seek_offset() - to an offset; a record without bytes that stands at it comes first. Beyond the end:
@@ -132,7 +150,7 @@ int log_seek_offset(Log *log, LogCursor *ret_cursor, uint64_t offset);
 /** log_seek_end() - behind the last record. */
 void log_seek_end(Log *log, LogCursor *ret_cursor);
 /** log_seek_time() - to the first record at or after a time (logarithmic in records); the end if there is
- * none. */
+ * none. Bytes that were found lost at or after that time are told first. */
 int log_seek_time(Log *log, LogCursor *ret_cursor, uint64_t time_usec);
 /** log_seek_run() - to the START record of a run, or the first record of it that is kept. Return: 0; -ENOENT:
  * nothing of it is kept. */
@@ -148,7 +166,11 @@ int log_seek_lines(Log *log, LogCursor *ret_cursor, uint64_t n, unsigned sources
  * @sources:  bits 1 << SOURCE_STDOUT, 1 << SOURCE_STDERR: data of other sources is passed over without being
  * read
  *
- * Return: 1 and *ret_chunk; 0 at the end (try again when the log has grown); -errno.
+ * Gaps come whatever the sources. While output is discarded, a reader at the end gets a gap as far as that
+ * has come. Data of several records that follow on is joined up to 'max'; the time is that of the first.
+ *
+ * Return: 1 and *ret_chunk; 0 at the end (try again when the log has grown); -errno, with the cursor where it
+ * was or further on, but not beyond anything that was not returned.
  */
 int log_next(Log *log, LogCursor *cursor, size_t max, unsigned sources, LogChunk *ret_chunk);
 

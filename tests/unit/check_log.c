@@ -218,6 +218,7 @@ START_TEST(half_a_rotation_is_completed)
         ck_assert_str_eq(read_from(0), "1@0'0123456789' 2@10'abc' signal@13=9 1@13'defghij'");
         put(SOURCE_STDOUT, 1, "x");
         ck_assert_int_eq(log_test_file_size(20, ".log"), 1);
+        ck_assert_int_eq(log_test_file_size(20, ".idx"), 2 * 32); /* a head and a record */
         log_test_open(1 << 20, 10);
         ck_assert_str_eq(read_from(13), "signal@13=9 1@13'defghijx'");
 }

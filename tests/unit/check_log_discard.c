@@ -232,6 +232,9 @@ START_TEST(a_full_disk_is_discarded_from_until_there_is_room)
         put_record(RECORD_EXIT, 1, 0);
         discard(5);
         log_test_empty_disk();
+        log_test_fill_disk(30000); /* room for a segment's files and a few bytes: too little to begin again */
+        ck_assert_int_eq(log_discard_end(test_log, fd, NULL), -ENOSPC);
+        log_test_empty_disk();
         end();
         put(SOURCE_STDOUT, 1, "z");
         ck_assert_uint_eq(log_end(test_log), 100008);
