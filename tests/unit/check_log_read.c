@@ -91,6 +91,32 @@ START_TEST(a_chunk_is_as_large_as_asked_for_and_of_one_kind)
 }
 END_TEST
 
+START_TEST(a_damaged_record_among_others_hides_no_bytes)
+{
+        static const uint8_t zeros[32] = {};
+        int fd;
+
+        for (int damaged = 0; damaged < 7; damaged++) {
+                log_test_open(1 << 20, 0);
+                for (int i = 0; i < 6; i++) {
+                        put(SOURCE_STDOUT, 1, "abcd");
+                        now_usec += 2 * LOG_RECORD_USEC;
+                }
+                put_record(RECORD_EXIT, 1, 0);
+                fd = open(log_test_file(0, ".idx"), O_WRONLY | O_CLOEXEC);
+                ck_assert_int_eq(pwrite(fd, zeros, 32, damaged * 32), 32);
+                close(fd);
+                log_test_open(1 << 20, 0);
+                if (damaged != 1) /* the bytes of a damaged one are taken for those of the one before */
+                        ck_assert_str_eq(read_from(0), "1@0'abcdabcdabcdabcdabcdabcd' exit@24=0");
+                else /* whose they are is not known */
+                        ck_assert_str_eq(read_from(0), "gap@0+4 1@4'abcdabcdabcdabcdabcd' exit@24=0");
+                test_log = log_free(test_log);
+                ck_assert_int_eq(log_remove(log_dir), 0);
+        }
+}
+END_TEST
+
 START_TEST(a_reader_of_one_source_gets_records_and_gaps_all_the_same)
 {
         LogCursor cursor = {};
@@ -155,6 +181,7 @@ static Suite *log_read_suite(void) {
         tcase_add_test(tcase, a_cursor_of_zeros_is_at_the_begin);
         tcase_add_test(tcase, retention_that_passes_a_reader_by_is_told_exactly);
         tcase_add_test(tcase, a_chunk_is_as_large_as_asked_for_and_of_one_kind);
+        tcase_add_test(tcase, a_damaged_record_among_others_hides_no_bytes);
         tcase_add_test(tcase, a_reader_of_one_source_gets_records_and_gaps_all_the_same);
         tcase_add_test(tcase, two_readers_in_different_segments_do_not_disturb_each_other);
         tcase_add_test(tcase, without_descriptors_a_reader_stays_where_it_is);
