@@ -74,22 +74,24 @@ int dial_socket(const char *path, int *ret_fd, Error *reterr_error) {
 
 const char *dial_daemon_path(char *buffer, size_t size) {
         const char *given = getenv("PMUX_DAEMON");
-        char self[PATH_MAX];
         char *slash;
         ssize_t n;
 
-        n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+        if (given && *given) {
+                (void)snprintf(buffer, size, "%s", given);
+                return buffer;
+        }
+        n = readlink("/proc/self/exe", buffer, size - 1);
         if (n > 0) {
-                self[n] = '\0';
-                slash = strrchr(self, '/');
-                if (slash) {
-                        *slash = '\0';
-                        if (snprintf(buffer, size, "%s/" DAEMON_NAME, self) < (int)size &&
-                            access(buffer, X_OK) == 0)
+                buffer[n] = '\0';
+                slash = strrchr(buffer, '/');
+                if (slash && (size_t)(slash + 1 - buffer) + sizeof(DAEMON_NAME) <= size) {
+                        (void)strcpy(slash + 1, DAEMON_NAME);
+                        if (access(buffer, X_OK) == 0)
                                 return buffer;
                 }
         }
-        (void)snprintf(buffer, size, "%s", given && *given ? given : DAEMON_NAME);
+        (void)snprintf(buffer, size, "%s", DAEMON_NAME);
         return buffer;
 }
 

@@ -26,6 +26,6 @@ int dial_socket(const char *path, int *ret_fd, Error *reterr_error);
  */
 int dial_autostart(const char *path, uint64_t deadline_usec, Error *reterr_error);
 
-/** dial_daemon_path() - the pmuxd to start: beside the caller's executable, else $PMUX_DAEMON, else "pmuxd",
- * which is searched in PATH. Written to 'buffer', which is returned. */
+/** dial_daemon_path() - the pmuxd to start: $PMUX_DAEMON, else the one beside the caller's executable, else
+ * "pmuxd", which is searched in PATH. Written to 'buffer', which is returned. */
 const char *dial_daemon_path(char *buffer, size_t size);

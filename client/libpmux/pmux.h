@@ -76,7 +76,7 @@ typedef struct PmuxOptions {
  * @ret_pmux:  the connection, to be freed with pmux_close()
  * @options:   may be NULL
  *
- * The daemon is the program pmuxd beside the caller's executable, else $PMUX_DAEMON, else found in PATH.
+ * The daemon is the program $PMUX_DAEMON, else pmuxd beside the caller's executable, else found in PATH.
  *
  * Return: 0; -ECONNREFUSED ("unreachable") when no daemon answers, naming the socket; -EPERM ("denied") when
  * the socket is served by another user; -EINVAL for a path that is too long; -errno.
