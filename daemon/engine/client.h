@@ -125,6 +125,15 @@ int client_send_frame(Client *client, FrameType type, uint32_t stream, const voi
  */
 int client_send_data(Client *client, uint32_t stream, const void *head, size_t head_size, const void *data,
                      size_t size);
+/**
+ * client_send_file() - the same for data that is in a file: large pieces go by sendfile(2), without a copy
+ * through the engine
+ * @fd:  borrowed; 'size' bytes at 'offset' must be there
+ *
+ * Return: 0; -EIO: the file could not be read and nothing was sent; -errno (the connection is closed).
+ */
+int client_send_file(Client *client, uint32_t stream, const void *head, size_t head_size, int fd,
+                     uint64_t offset, size_t size);
 /** client_writable() - whether a data frame may be sent: nothing is queued before it. */
 bool client_writable(const Client *client);
 
@@ -141,3 +150,6 @@ void client_stream_detach(ClientStream *stream);
 ClientStream *client_stream_find(Client *client, uint32_t id);
 /** client_stream_ready() - on_pump() is called at the end of this turn. */
 void client_stream_ready(ClientStream *stream);
+
+/** client_on_writable() - the trampoline of write_event; private to client*.c. */
+void client_on_writable(evutil_socket_t fd, short what, void *userdata);

@@ -198,6 +198,7 @@ int process_start(Process *process, Error *reterr_error) {
                 return r;
         }
         process->killed_usec = 0;
+        process->input_end = UINT64_MAX;
         process->spawn_error = (Error){};
         r = process_transit(process, PROCESS_EVENT_START);
         assert(r >= 0);

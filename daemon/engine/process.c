@@ -35,6 +35,7 @@ int process_new(Process **ret_process, ProcessHost *host, uint64_t id, ProcessCo
         process->host = host;
         process->id = id;
         process->stdin_fd = process->position_fd = process->discard_fd = -1;
+        process->input_end = UINT64_MAX;
         process->outputs[0].fd = process->outputs[1].fd = -1;
         process->outputs[0].source = SOURCE_STDOUT;
         process->outputs[1].source = SOURCE_STDERR;
@@ -104,7 +105,7 @@ Process *process_free(Process *process) {
 }
 
 void process_remove_files(Process *process) {
-        char path[4096], file[4200];
+        char path[4096];
 
         process_untouch_log(process);
         process->log = log_free(process->log);
@@ -112,12 +113,7 @@ void process_remove_files(Process *process) {
         if (process_path(process, path, sizeof(path), NULL) < 0)
                 return;
         (void)log_remove(path);
-        for (unsigned i = 0; i < 3; i++) {
-                static const char *const names[] = { "stdin.log", "stdin.idx", "stdin.idx.new" };
-
-                (void)snprintf(file, sizeof(file), "%s/%s", path, names[i]);
-                (void)unlink(file);
-        }
+        (void)stdin_log_remove(path);
         (void)rmdir(path);
 }
 
@@ -157,12 +153,21 @@ int process_stdin_log(Process *process, StdinLog **ret_log, Error *reterr_error)
                 r = process_path(process, path, sizeof(path), reterr_error);
                 if (r < 0)
                         return r;
-                r = stdin_log_open(&process->stdin_log, path, TAKE_FD(process->position_fd), reterr_error);
+                r = stdin_log_open(&process->stdin_log, path, process->position_fd, reterr_error);
                 if (r < 0)
-                        return r;
+                        return r; /* the position stays ours: without it, input would be delivered twice */
+                process->position_fd = -1;
         }
         *ret_log = process->stdin_log;
         return 0;
+}
+
+uint64_t process_input_taken(Process *process) {
+        StdinLog *log;
+
+        if (process_stdin_log(process, &log, NULL) < 0)
+                return 0;
+        return MIN(stdin_log_taken(log), process->input_end);
 }
 
 int process_transit(Process *process, ProcessEvent event) {
@@ -193,6 +198,23 @@ void process_changed(Process *process, unsigned changed) {
                 process_grown(process);
 }
 
+/* Nothing takes input any more: what is left of it is dropped, and the keeper's descriptor with it. */
+static void process_end_stdin(Process *process) {
+        Error error = {};
+        uint64_t taken;
+        StdinLog *log;
+
+        if (process_stdin_log(process, &log, &error) < 0)
+                return;
+        taken = stdin_log_taken(log);
+        if (stdin_log_end_run(log, NULL, &error) >= 0) {
+                process->input_end = taken;
+                keeper_link_drop(process->host->link, KEEPER_LABEL_POSITION, process->id, 0);
+                stdin_log_idle(log);
+        } else
+                (void)fprintf(stderr, "<4>process %" PRIu64 ": %s\n", process->id, error.text);
+}
+
 void process_set_ended(Process *process, unsigned bits) {
         process->run.ended |= bits;
         if (process_is_over(process)) {
@@ -205,8 +227,7 @@ void process_set_ended(Process *process, unsigned bits) {
                         process_untouch_log(process);
                         log_idle(process->log);
                 }
-                if (process->stdin_log)
-                        stdin_log_idle(process->stdin_log);
+                process_end_stdin(process);
         }
         process_changed(process, PROCESS_CHANGED_RUN);
 }

@@ -92,7 +92,9 @@ struct Process {
         struct event
                 *timer; /* owned; the next of: stop deadline, timeout, lease, full disk; NULL until needed */
         uint64_t lease_deadline_usec; /* monotonic; 0: none */
-        uint64_t disk_retry_usec;     /* monotonic; 0: none */
+        uint64_t input_end; /* stdin offset at which the latest run, which is over, stopped taking; UINT64_MAX
+                             */
+        uint64_t disk_retry_usec; /* monotonic; 0: none */
         uint64_t claim_usec;  /* monotonic; until then a lossless reader may come back; 0: none is awaited */
         uint64_t killed_usec; /* monotonic; when SIGKILL was first sent to the tree in this stop; 0: not */
         Error spawn_error;    /* of the latest run if FAILED */
@@ -174,6 +176,9 @@ Tree process_tree(const Process *process);
  * (STDIN_CLOSED), -EAGAIN (WOULD_BLOCK). */
 int process_input(Process *process, const StdinWriter *writer, uint64_t position, const void *data,
                   size_t size, bool eof, uint64_t *ret_accepted, uint64_t *ret_end, Error *reterr_error);
+/** process_input_taken() - the stdin offset up to which the pipe took it; what was dropped at the end of the
+ * run does not count. */
+uint64_t process_input_taken(Process *process);
 /** process_input_room() - bytes that may be accepted now. */
 uint64_t process_input_room(Process *process);
 int process_cancel_input(Process *process, uint64_t *ret_dropped, Error *reterr_error);

@@ -112,24 +112,18 @@ int request_close_stream(Request *request, Params *params, json_t **ret_result, 
 }
 
 static json_t *write_result(Process *process, uint64_t end, size_t size) {
-        uint64_t taken = 0;
-        StdinLog *log;
-
-        if (process_stdin_log(process, &log, NULL) >= 0)
-                taken = stdin_log_taken(log);
-        return json_pack("{s:I, s:I, s:I}", "accepted", (json_int_t)end, "taken", (json_int_t)taken, "bytes",
-                         (json_int_t)size);
+        return json_pack("{s:I, s:I, s:I}", "accepted", (json_int_t)end, "taken",
+                         (json_int_t)process_input_taken(process), "bytes", (json_int_t)size);
 }
 
 /* write with drain: over when the pipe has taken it, or nothing will. */
 static int drain_check(Wait *wait) {
         Process *process = wait->targets[0].process;
         Error error = {};
-        StdinLog *log;
 
         if (!process)
                 (void)error_set(&error, ERROR_NOT_FOUND, "the process was removed");
-        else if (process_stdin_log(process, &log, &error) >= 0 && stdin_log_taken(log) < wait->offset) {
+        else if (process_input_taken(process) < wait->offset) {
                 if (!process_is_alive(process))
                         (void)error_set(&error, ERROR_NOT_RUNNING,
                                         "process %" PRIu64 " ended before it had taken its input",

@@ -110,7 +110,7 @@ static json_t *stdin_to_json(Process *process) {
         if (process_stdin_log(process, &log, NULL) < 0)
                 return json_null();
         accepted = stdin_log_accepted(log);
-        taken = stdin_log_taken(log);
+        taken = process_input_taken(process);
         return json_pack("{s:I, s:I, s:b, s:I}", "accepted", (json_int_t)accepted, "taken", (json_int_t)taken,
                          "closed", process->stdin_fd < 0 || stdin_log_eof(log), "limit",
                          (json_int_t)LIMIT_STDIN_BYTES);

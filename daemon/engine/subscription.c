@@ -139,22 +139,21 @@ static bool subscription_is_beyond(const Subscription *sub, const LogChunk *chun
 static int subscription_send(Subscription *sub, const LogChunk *chunk) {
         Client *client = sub->stream.client;
         uint8_t head[RECORD_HEADER_SIZE + 8];
-        size_t head_size = RECORD_HEADER_SIZE, size = 0;
-        ssize_t n;
+        int r;
 
         record_header_encode(head, &chunk->header);
         if (chunk->header.kind == RECORD_DATA) {
-                n = pread(chunk->fd, client->set->scratch, chunk->size, (off_t)chunk->file_offset);
-                if (n != (ssize_t)chunk->size)
-                        return -EIO;
-                size = chunk->size;
-        } else {
-                le64_put(head + head_size, chunk->argument);
-                head_size += 8;
+                r = client_send_file(client, sub->stream.id, head, RECORD_HEADER_SIZE, chunk->fd,
+                                     chunk->file_offset, chunk->size);
+                if (r < 0)
+                        return r == -EIO && client->closed ? -ECONNRESET : r;
+                sub->sent += RECORD_HEADER_SIZE + chunk->size;
+                sub->head_left -= chunk->size;
+                return 0;
         }
-        sub->sent += head_size + size;
-        sub->head_left -= size;
-        return client_send_data(client, sub->stream.id, head, head_size, client->set->scratch, size);
+        le64_put(head + RECORD_HEADER_SIZE, chunk->argument);
+        sub->sent += sizeof(head);
+        return client_send_data(client, sub->stream.id, head, sizeof(head), NULL, 0);
 }
 
 /* Does one step. Return: 1 something was sent or passed over; 0 nothing to do for now; <0 the subscription is

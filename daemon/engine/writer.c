@@ -54,6 +54,8 @@ uint64_t writer_taken(Writer *writer) {
 
         if (!writer->process || process_stdin_log(writer->process, &log, NULL) < 0)
                 return writer->taken;
+        if (writer->process->input_end != UINT64_MAX)
+                return writer->taken; /* the run is over */
         if (stdin_log_taken(log) >= writer->stdin_end)
                 return writer->accepted;
         if (stdin_log_writer(log, &writer->id, &accepted, &taken, &end, &eof) < 0)

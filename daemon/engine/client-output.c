@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: MIT */
+
+/* What goes out on a connection: control frames that queue, data that does not. */
+
+#include <errno.h>
+#include <event2/buffer.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "daemon/engine/client.h"
+#include "daemon/engine/error-json.h"
+#include "daemon/engine/limits.h"
+
+#define SENDFILE_MIN (16 * 1024) /* below, a copy is cheaper than a second system call */
+
+bool client_writable(const Client *client) {
+        return client->greeted && !client->closing && !client->closed &&
+               evbuffer_get_length(client->out) == 0;
+}
+
+size_t client_queued_bytes(const Client *client) {
+        return evbuffer_get_length(client->out);
+}
+
+/* All that was queued is sent: those that waited for that go on. */
+static void client_wake_streams(Client *client) {
+        if (!client_writable(client))
+                return;
+        LIST_FOREACH(ClientStream, stream, &client->streams, link)
+                if (stream->blocked) {
+                        stream->blocked = false;
+                        client_stream_ready(stream);
+                }
+}
+
+static int client_write_out(Client *client) {
+        int n;
+
+        while (evbuffer_get_length(client->out) > 0) {
+                n = evbuffer_write(client->out, client->fd);
+                if (n < 0 && (errno == EAGAIN || errno == EINTR))
+                        return event_add(client->write_event, NULL) < 0 ? -ENOMEM : 0;
+                if (n < 0)
+                        return -errno;
+        }
+        client_wake_streams(client);
+        return client->closing ? -ECONNRESET : 0;
+}
+
+static void client_resume(Client *client) {
+        if (client->stalled && evbuffer_get_length(client->out) < LIMIT_REPLY_BYTES / 2) {
+                client->stalled = false;
+                (void)event_add(client->read_event, NULL);
+                /* what was received before the stall waits in the buffer */
+                event_active(client->read_event, EV_READ, 0);
+        }
+}
+
+void client_on_writable(evutil_socket_t fd, short what, void *userdata) {
+        Client *client = userdata;
+
+        (void)fd;
+        (void)what;
+        if (client_write_out(client) < 0) {
+                client_close(client);
+                return;
+        }
+        client_resume(client);
+}
+
+void client_set_flush(ClientSet *set) {
+        LIST_FOREACH(Client, client, &set->flush, flush_link) {
+                list_remove(&client->flush_link);
+                if (client_write_out(client) < 0)
+                        client_close(client);
+                else
+                        client_resume(client);
+        }
+}
+
+void client_set_pump(ClientSet *set) {
+        List again;
+
+        list_init(&again);
+        while (!list_empty(&set->ready)) {
+                ClientStream *stream = CONTAINER_OF(set->ready.next, ClientStream, ready_link);
+
+                list_remove(&stream->ready_link);
+                if (!client_writable(stream->client))
+                        stream->blocked = true;
+                else if (stream->ops->on_pump(stream))
+                        list_append(&again, &stream->ready_link);
+        }
+        while (!list_empty(&again)) {
+                List *link = again.next;
+
+                list_remove(link);
+                list_append(&set->ready, link);
+        }
+}
+
+static void client_needs_flush(Client *client) {
+        if (!client->closed && !list_linked(&client->flush_link))
+                list_append(&client->set->flush, &client->flush_link);
+}
+
+int client_send_frame(Client *client, FrameType type, uint32_t stream, const void *payload, size_t size) {
+        FrameHeader header = { .size = (uint32_t)size, .type = (uint8_t)type, .stream = stream };
+        uint8_t bytes[FRAME_HEADER_SIZE];
+
+        if (client->closed)
+                return 0;
+        frame_header_encode(bytes, &header);
+        if (evbuffer_add(client->out, bytes, sizeof(bytes)) < 0 ||
+            evbuffer_add(client->out, payload, size) < 0) {
+                client_close(client); /* half a frame may be queued: the connection can not be saved */
+                return -ENOMEM;
+        }
+        client_needs_flush(client);
+        return 0;
+}
+
+int client_send_json(Client *client, const json_t *object) {
+        char *text;
+        int r;
+
+        if (client->closed)
+                return 0;
+        text = json_dumps(object, JSON_COMPACT);
+        if (!text) {
+                client_close(client);
+                return -ENOMEM;
+        }
+        r = client_send_frame(client, FRAME_CONTROL, 0, text, strlen(text));
+        free(text);
+        return r;
+}
+
+void client_goodbye(Client *client, const Error *error) {
+        json_t *object;
+        char *text;
+
+        if (client->closed || client->closing)
+                return;
+        object = error_to_json(error);
+        text = object ? json_dumps(object, JSON_COMPACT) : NULL;
+        json_decref(object);
+        if (text)
+                (void)client_send_frame(client, FRAME_GOODBYE, 0, text, strlen(text));
+        free(text);
+        if (client->closed)
+                return;
+        client->closing = true;
+        (void)event_del(client->read_event);
+}
+
+int client_send_data(Client *client, uint32_t stream, const void *head, size_t head_size, const void *data,
+                     size_t size) {
+        FrameHeader header = { .size = (uint32_t)(head_size + size), .type = FRAME_DATA, .stream = stream };
+        uint8_t bytes[FRAME_HEADER_SIZE];
+        struct iovec iov[3] = {
+                { .iov_base = bytes, .iov_len = sizeof(bytes) },
+                { .iov_base = (void *)head, .iov_len = head_size },
+                { .iov_base = (void *)data, .iov_len = size },
+        };
+        ssize_t n;
+        size_t sent;
+
+        frame_header_encode(bytes, &header);
+        n = writev(client->fd, iov, size > 0 ? 3 : 2);
+        if (n < 0 && errno != EAGAIN && errno != EINTR) {
+                n = -errno;
+                client_close(client);
+                return (int)n;
+        }
+        sent = n < 0 ? 0 : (size_t)n;
+        for (size_t i = 0; i < ARRAY_SIZE(iov); i++) {
+                size_t skip = MIN(sent, iov[i].iov_len);
+
+                sent -= skip;
+                if (skip < iov[i].iov_len &&
+                    evbuffer_add(client->out, (char *)iov[i].iov_base + skip, iov[i].iov_len - skip) < 0) {
+                        client_close(client);
+                        return -ENOMEM;
+                }
+        }
+        if (evbuffer_get_length(client->out) > 0)
+                (void)event_add(client->write_event, NULL);
+        return 0;
+}
+
+/* What the socket does not take now is kept: from 'offset' on, 'size' bytes of the frame's data. */
+static int client_keep_rest(Client *client, int fd, off_t offset, size_t size) {
+        if (pread(fd, client->set->scratch, size, offset) != (ssize_t)size ||
+            evbuffer_add(client->out, client->set->scratch, size) < 0) {
+                client_close(client); /* half a frame has been sent: the connection can not be saved */
+                return -EIO;
+        }
+        (void)event_add(client->write_event, NULL);
+        return 0;
+}
+
+int client_send_file(Client *client, uint32_t stream, const void *head, size_t head_size, int fd,
+                     uint64_t offset, size_t size) {
+        FrameHeader header = { .size = (uint32_t)(head_size + size), .type = FRAME_DATA, .stream = stream };
+        uint8_t bytes[FRAME_HEADER_SIZE + RECORD_HEADER_SIZE];
+        off_t position = (off_t)offset;
+        ssize_t n;
+
+        assert(size <= LIMIT_DATA_FRAME_BYTES && head_size == RECORD_HEADER_SIZE);
+        if (size < SENDFILE_MIN) {
+                if (pread(fd, client->set->scratch, size, position) != (ssize_t)size)
+                        return -EIO;
+                return client_send_data(client, stream, head, head_size, client->set->scratch, size);
+        }
+        frame_header_encode(bytes, &header);
+        memcpy(bytes + FRAME_HEADER_SIZE, head, head_size);
+        n = send(client->fd, bytes, sizeof(bytes), MSG_MORE | MSG_NOSIGNAL);
+        if (n < 0 && errno != EAGAIN && errno != EINTR) {
+                n = -errno;
+                client_close(client);
+                return (int)n;
+        }
+        n = MAX(n, 0);
+        if ((size_t)n < sizeof(bytes)) { /* the socket is full */
+                if (evbuffer_add(client->out, bytes + n, sizeof(bytes) - (size_t)n) < 0) {
+                        client_close(client);
+                        return -ENOMEM;
+                }
+                return client_keep_rest(client, fd, position, size);
+        }
+        while (size > 0) {
+                n = sendfile(client->fd, fd, &position, size);
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n <= 0)
+                        return client_keep_rest(client, fd, position, size);
+                size -= (size_t)n;
+        }
+        return 0;
+}
