@@ -6,6 +6,7 @@
 
 #include <check.h>
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -35,6 +36,7 @@ typedef struct Fixture {
         int engine_fd; /* the engine's end of the keeper's socket */
         pid_t engine_pid;
         int ready_fd;
+        int log_fd; /* what the keeper reports */
         int n_fds;
         /* the latest handover */
         KeeperMessage hello;
@@ -111,13 +113,16 @@ static inline void fixture_setup(void) {
         ck_assert_int_eq(bind(fixture.listen_fd, (struct sockaddr *)&address, sizeof(address)), 0);
         ck_assert_int_eq(listen(fixture.listen_fd, 16), 0);
         ck_assert_int_eq(pipe2(ready, O_CLOEXEC), 0);
+        fixture.log_fd = memfd_create("log", MFD_CLOEXEC);
+        ck_assert_int_ge(fixture.log_fd, 0);
         fixture.keeper_pid = fork();
         ck_assert_int_ge(fixture.keeper_pid, 0);
         if (fixture.keeper_pid == 0) {
                 (void)close(fixture.listen_fd);
                 (void)close(ready[0]);
+                (void)close_range(3, ~0U, CLOSE_RANGE_CLOEXEC); /* what the test itself was started with */
                 if (!getenv("KEEPER_FIXTURE_VERBOSE"))
-                        (void)dup2(open("/dev/null", O_WRONLY | O_CLOEXEC), STDERR_FILENO);
+                        (void)dup2(fixture.log_fd, STDERR_FILENO);
                 fixture_keep(fixture.socket_path, fixture.dir, ready[1], -1);
         }
         (void)close(ready[1]);
@@ -322,6 +327,14 @@ static inline bool fixture_is_dead(pid_t pid) {
         return strstr(text, ") Z ");
 }
 
+/* Whether the keeper has reported this. */
+static inline bool fixture_has_reported(const char *what) {
+        char text[16384] = "";
+
+        (void)!pread(fixture.log_fd, text, sizeof(text) - 1, 0);
+        return strstr(text, what);
+}
+
 /* Waits for the keeper to end; returns its wait status. */
 static inline int fixture_keeper_end(void) {
         int status;
@@ -344,6 +357,7 @@ static inline void fixture_teardown(void) {
         fixture_drop_handover();
         (void)fd_close(fixture.listen_fd);
         (void)fd_close(fixture.ready_fd);
+        (void)fd_close(fixture.log_fd);
         (void)unlink(fixture.socket_path);
         ck_assert_int_eq(rmdir(fixture.dir), 0);
         ck_assert_int_eq(open_fds_count(), fixture.n_fds);

@@ -45,6 +45,7 @@ START_TEST(the_next_engine_gets_all_there_is)
         (void)fixture_expect(KEEPER_EXITED);
         put_null(KEEPER_LABEL_LISTENER, 0, 0);
         fixture_kill_engine();
+        ck_assert(fixture_has_reported("was ended by signal 9 (Killed)"));
         ck_assert_mem_eq(fixture.hello.instance, hello.instance, sizeof(hello.instance));
         ck_assert_uint_eq(fixture.hello.engine_restarts, 1);
         ck_assert_int_ge(fixture_handed_fd(KEEPER_LABEL_STDIN, 1, 1), 0);
@@ -103,9 +104,11 @@ START_TEST(an_end_that_was_handed_over_is_not_told_again)
         fixture_spawn_pipes(1, 1, "read line", &in, &out);
         child = fixture_expect(KEEPER_SPAWNED).pid;
         ck_assert_int_eq(kill(fixture.keeper_pid, SIGSTOP), 0);
+        ck_assert_int_eq(kill(fixture.engine_pid, SIGKILL), 0); /* first: so that it is reaped first */
+        while (!fixture_is_dead(fixture.engine_pid))
+                (void)poll(NULL, 0, 1);
         ck_assert_int_eq(kill(child, SIGKILL), 0);
-        ck_assert_int_eq(kill(fixture.engine_pid, SIGKILL), 0);
-        while (!fixture_is_dead(child) || !fixture_is_dead(fixture.engine_pid))
+        while (!fixture_is_dead(child))
                 (void)poll(NULL, 0, 1);
         ck_assert_int_eq(kill(fixture.keeper_pid, SIGCONT), 0);
         fixture_next_engine();

@@ -451,6 +451,8 @@ START_TEST(what_a_dead_engine_had_said_is_still_done)
         fixture_spawn_pipes(N, 1, "read line; exit 3", &in, &out);
         (void)fd_close(out);
         ck_assert_int_eq(kill(fixture.engine_pid, SIGKILL), 0);
+        while (!fixture_is_dead(fixture.engine_pid))
+                (void)poll(NULL, 0, 1);
         ck_assert_int_eq(kill(fixture.keeper_pid, SIGCONT), 0);
         fixture_next_engine();
         ck_assert_uint_eq(fixture.n_handed_fds, N + 2);

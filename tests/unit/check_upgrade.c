@@ -70,12 +70,11 @@ static void ck_assert_all_is_there(const KeeperMessage *hello, pid_t child) {
 }
 
 /* A copy of this program, to be told from it. */
-static void copy_program(char *path, size_t size) {
+static void copy_program(const char *path) {
         char buffer[65536];
         int from, to;
         ssize_t n;
 
-        (void)snprintf(path, size, "%s/program", fixture.dir);
         from = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
         to = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0755);
         while ((n = read(from, buffer, sizeof(buffer))) > 0)
@@ -91,11 +90,37 @@ START_TEST(another_program_takes_over_and_the_children_live_on)
         char path[64];
         struct stat st;
 
-        copy_program(path, sizeof(path));
+        (void)snprintf(path, sizeof(path), "%s/program", fixture.dir);
+        copy_program(path);
         ck_assert_int_eq(stat(path, &st), 0);
         send_upgrade(path);
         fixture_next_engine();
         ck_assert_uint_eq(program_of(fixture.keeper_pid), st.st_ino);
+        ck_assert_all_is_there(&hello, child);
+        ck_assert_int_eq(unlink(path), 0);
+}
+END_TEST
+
+START_TEST(what_replaced_our_program_is_the_one_to_execute)
+{
+        KeeperMessage hello = fixture.hello;
+        pid_t child = fixture_child(1, 1)->pid;
+        char path[64], aside[64];
+        struct stat st;
+
+        (void)snprintf(path, sizeof(path), "%s/program", fixture.dir);
+        copy_program(path);
+        send_upgrade(path);
+        fixture_next_engine();
+        /* as a package manager does: the new one takes the name of the old */
+        (void)snprintf(aside, sizeof(aside), "%s/aside", fixture.dir);
+        copy_program(aside);
+        ck_assert_int_eq(stat(aside, &st), 0);
+        ck_assert_int_eq(rename(aside, path), 0);
+        send_upgrade("");
+        fixture_next_engine();
+        ck_assert_uint_eq(program_of(fixture.keeper_pid), st.st_ino);
+        hello.engine_restarts++;
         ck_assert_all_is_there(&hello, child);
         ck_assert_int_eq(unlink(path), 0);
 }
@@ -115,6 +140,32 @@ START_TEST(the_same_path_is_the_default_and_it_works_again_and_again)
 }
 END_TEST
 
+/* Whether each descriptor of the keeper but the first three is closed when it executes another program. */
+static void ck_assert_cloexec(void) {
+        char path[300], line[64];
+        struct dirent *entry;
+        DIR *dir;
+
+        (void)snprintf(path, sizeof(path), "/proc/%d/fdinfo", fixture.keeper_pid);
+        dir = opendir(path);
+        ck_assert_ptr_nonnull(dir);
+        while ((entry = readdir(dir))) {
+                unsigned flags = 0;
+                FILE *file;
+
+                if (atoi(entry->d_name) < KEEPER_FD_MIN)
+                        continue;
+                (void)snprintf(path, sizeof(path), "/proc/%d/fdinfo/%s", fixture.keeper_pid, entry->d_name);
+                file = fopen(path, "re");
+                while (file && fgets(line, sizeof(line), file))
+                        (void)sscanf(line, "flags: %o", &flags);
+                if (file)
+                        (void)fclose(file);
+                ck_assert_msg(!file || (flags & O_CLOEXEC), "descriptor %s", entry->d_name);
+        }
+        (void)closedir(dir);
+}
+
 START_TEST(limits_and_hygiene_survive)
 {
         int in2, out2;
@@ -124,8 +175,24 @@ START_TEST(limits_and_hygiene_survive)
         fixture_spawn_pipes(9, 1, "ulimit -Sn; ls -m /proc/$$/fd", &in2, &out2);
         fixture_ck_line(out2, "200\n");
         fixture_ck_line(out2, "0, 1, 2\n");
+        ck_assert_cloexec();
         (void)fd_close(in2);
         (void)fd_close(out2);
+}
+END_TEST
+
+START_TEST(a_daemon_that_was_upgraded_gives_no_engine_up)
+{
+        for (uint64_t i = 1; i <= 3; i++)
+                fixture_send_type(KEEPER_FORGET, i, i == 2 ? 5 : 1);
+        ck_assert_int_eq(write(fixture_handed_fd(KEEPER_LABEL_STDIN, 1, 1), "\n", 1), 1);
+        (void)fixture_expect(KEEPER_EXITED);
+        fixture_send_type(KEEPER_FORGET, 1, 1);
+        send_upgrade("");
+        fixture_next_engine();
+        ck_assert_uint_eq(fixture.n_children, 0);
+        for (int i = 0; i < 4; i++)
+                fixture_kill_engine();
 }
 END_TEST
 
@@ -181,6 +248,8 @@ static Suite *upgrade_suite(void) {
         tcase_set_timeout(live, 60);
         tcase_add_test(live, another_program_takes_over_and_the_children_live_on);
         tcase_add_test(live, the_same_path_is_the_default_and_it_works_again_and_again);
+        tcase_add_test(live, what_replaced_our_program_is_the_one_to_execute);
+        tcase_add_test(live, a_daemon_that_was_upgraded_gives_no_engine_up);
         tcase_add_test(live, limits_and_hygiene_survive);
         tcase_add_loop_test(live, a_program_that_does_not_understand_is_not_executed, 0,
                             (int)ARRAY_SIZE(strangers));

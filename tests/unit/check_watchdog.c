@@ -63,13 +63,16 @@ END_TEST
 START_TEST(an_engine_that_does_not_is_replaced_in_time)
 {
         uint64_t start_usec = clock_monotonic_usec();
+        int kept = fcntl(fixture.engine_fd, F_DUPFD_CLOEXEC, 3); /* it does not close its socket */
         pid_t pid = fixture.engine_pid;
 
         (void)fixture_expect(KEEPER_PING);
         if (_i) /* it does not even abort */
                 ck_assert_int_eq(kill(pid, SIGSTOP), 0);
         fixture_next_engine();
+        (void)fd_close(kept);
         ck_assert_int_ne(fixture.engine_pid, pid);
+        ck_assert(fixture_has_reported(_i ? "signal 9 (Killed)" : "signal 6 (Aborted)"));
         (void)fixture_expect(KEEPER_PING);
         fixture_send_type(KEEPER_PONG, 0, 0);
         ck_assert_notified("WATCHDOG=1");
