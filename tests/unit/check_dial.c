@@ -18,12 +18,13 @@
 #include "common/fd.h"
 #include "tests/support/check-main.h"
 
-static char dir[] = "/tmp/check-dial-XXXXXX";
+static char dir[32];
 static char path[64], script[64];
 static int n_fds;
 
 static void setup(void) {
         n_fds = open_fds_count();
+        (void)strcpy(dir, "/tmp/check-dial-XXXXXX");
         ck_assert_ptr_nonnull(mkdtemp(dir));
         (void)snprintf(path, sizeof(path), "%s/socket", dir);
         (void)snprintf(script, sizeof(script), "%s/daemon", dir);
