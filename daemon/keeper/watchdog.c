@@ -9,8 +9,9 @@
 #include "daemon/keeper/keeper.h"
 #include "daemon/keeper/report.h"
 
-/* Of systemd's interval: half to the ping, and where it stays unanswered, an eighth for a core dump. What is
- * left must do for a new engine to come up and answer; else systemd ends us all, which is what it is for. */
+/* Of systemd's interval: half to the ping, and where it stays unanswered, an eighth for a core dump. A keeper
+ * that is replacing an engine which had served is in order: it says so, and the next engine has a whole
+ * interval to come up and answer; else systemd ends us all, which is what it is for. */
 #define WATCHDOG_PING(usec) ((usec) / 2)
 #define WATCHDOG_ABORT(usec) ((usec) / 8)
 
@@ -47,6 +48,8 @@ void watchdog_tick(Keeper *keeper, uint64_t now_usec) {
                 engine->kill_usec = now_usec + WATCHDOG_ABORT(keeper->watchdog_usec);
                 keeper->ping_usec = now_usec; /* the next one is asked at once */
                 (void)kill(engine->pid, SIGABRT);
+                if (engine->has_served)
+                        (void)sd_notify(0, "WATCHDOG=1");
         } else {
                 engine->has_ponged = false;
                 engine->owes_ping = true;
