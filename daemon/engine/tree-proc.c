@@ -4,18 +4,24 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/pidfd.h>
+#include <unistd.h>
 
 #include "common/fd.h"
 #include "common/macro.h"
 #include "daemon/engine/proc-stat.h"
+#include "daemon/engine/tree-file.h"
 
 typedef struct Row {
         ProcStat stat;
         bool below_keeper;
         bool member;
+        bool walked; /* its children are in the table */
 } Row;
 
 typedef struct Table {
@@ -158,30 +164,161 @@ static int table_close(Table *table, pid_t keeper_session) {
         return 0;
 }
 
-int tree_proc_pids(const TreeProcQuery *query, ProcSet *set) {
-        CLEANUP(table_deinit) Table table = {};
-        pid_t keeper_session = 0;
-        Row *row, *keeper;
+/* The long look: at all processes there are. */
+static int table_look(Table *table, const TreeProcQuery *query, pid_t keeper_session) {
+        Row *row;
         int r;
 
-        r = table_read(&table);
+        r = table_read(table);
         if (r < 0)
                 return r;
-        keeper = table_find(&table, query->keeper_pid);
-        if (keeper)
-                keeper_session = keeper->stat.session;
-        table_keep_below(&table, query->keeper_pid);
-        for (row = table.rows; row < table.rows + table.n_rows; row++)
+        table_keep_below(table, query->keeper_pid);
+        for (row = table->rows; row < table->rows + table->n_rows; row++)
                 if (row_is_root(row, query)) {
-                        r = table_join(&table, row, keeper_session);
+                        r = table_join(table, row, keeper_session);
                         if (r < 0)
                                 return r;
                 }
-        r = table_close(&table, keeper_session);
-        for (row = table.rows; r >= 0 && row < table.rows + table.n_rows; row++)
+        return table_close(table, keeper_session);
+}
+
+/* Adds the children that a list of pids names, if that is what they still are. */
+static int table_add_listed(Table *table, const char *list, pid_t parent) {
+        ProcStat stat;
+        char *end;
+        long pid;
+        int r;
+
+        for (;; list = end) {
+                pid = strtol(list, &end, 10);
+                if (end == list)
+                        return 0;
+                if (proc_stat_read((pid_t)pid, &stat) < 0 || stat.parent != parent)
+                        continue;
+                r = table_add(table, &stat);
+                if (r < 0)
+                        return r;
+        }
+}
+
+/* Adds the children of a process: the kernel lists them thread by thread. -EOPNOTSUPP: this one does not. */
+static int table_add_children(Table *table, pid_t parent) {
+        char path[sizeof("/proc//task") + 3 * sizeof(pid_t)], name[NAME_MAX + sizeof("/children")], *list;
+        struct dirent *entry;
+        int r = 0;
+        DIR *dir;
+
+        (void)snprintf(path, sizeof(path), "/proc/%d/task", parent);
+        dir = opendir(path);
+        if (!dir)
+                return errno == ENOENT || errno == ESRCH ? 0 : -errno;
+        while (r >= 0 && (entry = readdir(dir))) {
+                if (entry->d_name[0] == '.')
+                        continue;
+                (void)snprintf(name, sizeof(name), "%s/children", entry->d_name);
+                r = tree_file_read(dirfd(dir), name, &list);
+                if (r == -ENOENT)
+                        r = faccessat(dirfd(dir), entry->d_name, F_OK, 0) == 0 ? -EOPNOTSUPP : 0;
+                else if (r == -ESRCH)
+                        r = 0; /* the thread has ended meanwhile */
+                else if (r >= 0) {
+                        r = table_add_listed(table, list, parent);
+                        free(list);
+                }
+        }
+        (void)closedir(dir);
+        return r;
+}
+
+/* The short look: at the keeper's children, and at what is below those that belong to the run. It may
+ * overlook some while others are being reaped: the kernel promises no more of its lists. */
+static int table_walk(Table *table, const TreeProcQuery *query, pid_t keeper_session) {
+        bool changed = true;
+        size_t n;
+        int r;
+
+        r = table_add_children(table, query->keeper_pid);
+        for (size_t i = 0; r >= 0 && i < table->n_rows; i++)
+                if (row_is_root(&table->rows[i], query))
+                        r = table_join(table, &table->rows[i], keeper_session);
+        while (r >= 0 && changed) {
+                changed = false;
+                for (size_t i = 0; r >= 0 && i < table->n_rows; i++) {
+                        if (!table->rows[i].member && table_has_session(table, table->rows[i].stat.session)) {
+                                r = table_join(table, &table->rows[i], keeper_session);
+                                changed = true;
+                        }
+                        if (r < 0 || !table->rows[i].member || table->rows[i].walked)
+                                continue;
+                        table->rows[i].walked = true;
+                        n = table->n_rows;
+                        r = table_add_children(table, table->rows[i].stat.pid);
+                        for (; r >= 0 && n < table->n_rows; n++)
+                                r = table_join(table, &table->rows[n], keeper_session);
+                        changed = true;
+                }
+        }
+        return r;
+}
+
+static int table_fill(Table *table, const TreeProcQuery *query, bool thorough) {
+        pid_t keeper_session = 0;
+        ProcStat keeper;
+        int r = -EOPNOTSUPP;
+
+        if (proc_stat_read(query->keeper_pid, &keeper) == 0)
+                keeper_session = keeper.session;
+        if (!thorough)
+                r = table_walk(table, query, keeper_session);
+        if (r == -EOPNOTSUPP) {
+                table_deinit(table);
+                r = table_look(table, query, keeper_session);
+        }
+        return r;
+}
+
+int tree_proc_pids(const TreeProcQuery *query, bool thorough, ProcSet *set) {
+        CLEANUP(table_deinit) Table table = {};
+        int r;
+
+        r = table_fill(&table, query, thorough);
+        for (const Row *row = table.rows; r >= 0 && row < table.rows + table.n_rows; row++)
                 if (row->member && row->stat.alive)
                         r = proc_set_add(set, &(ProcId){ row->stat.pid, row->stat.group, row->stat.start });
         return r;
+}
+
+/* One look for tree_proc_empty(): 1, 0 or -errno; *ret_seen tells one set of processes looked at from
+ * another. */
+static int tree_proc_look(const TreeProcQuery *query, bool thorough, uint64_t *ret_seen) {
+        CLEANUP(table_deinit) Table table = {};
+        uint64_t seen = UINT64_C(0xcbf29ce484222325);
+        int r;
+
+        r = table_fill(&table, query, thorough);
+        if (r < 0)
+                return r;
+        for (const Row *row = table.rows; row < table.rows + table.n_rows; row++) {
+                if (row->member && row->stat.alive)
+                        return 0;
+                seen = (seen ^ (uint64_t)row->stat.pid) * UINT64_C(0x100000001b3);
+        }
+        *ret_seen = seen;
+        return 1;
+}
+
+int tree_proc_empty(const TreeProcQuery *query) {
+        uint64_t seen[2];
+        int r;
+
+        if (tree_proc_main_alive(query))
+                return 0;
+        for (unsigned i = 0; i < 2; i++) {
+                r = tree_proc_look(query, false, &seen[i]);
+                if (r <= 0)
+                        return r;
+        }
+        return seen[0] == seen[1] ? 1 : tree_proc_look(query, true, seen);
 }
 
 bool tree_proc_main_alive(const TreeProcQuery *query) {

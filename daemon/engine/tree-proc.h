@@ -30,8 +30,18 @@ typedef struct TreeProcQuery {
         const char *mark;    /* borrowed; "NAME=VALUE" */
 } TreeProcQuery;
 
-/** tree_proc_pids() - add every live process of the run to the set. Return: 0 or -errno. */
-int tree_proc_pids(const TreeProcQuery *query, ProcSet *set);
+/**
+ * tree_proc_pids() - add every live process of the run to the set
+ * @thorough:  look at all processes of the machine, not only at the lists of children that the kernel keeps:
+ * slow, but what these overlook while others are being reaped is found
+ *
+ * Return: 0 or -errno.
+ */
+int tree_proc_pids(const TreeProcQuery *query, bool thorough, ProcSet *set);
+
+/** tree_proc_empty() - whether none lives: two short looks that saw the same, or a thorough one. Return: 1,
+ * 0, -errno. */
+int tree_proc_empty(const TreeProcQuery *query);
 
 /** tree_proc_main_alive() - whether the main process lives: cheap, where tree_proc_pids() reads all of /proc.
  */

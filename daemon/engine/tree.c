@@ -162,10 +162,10 @@ static TreeProcQuery scope_query(const Scope *scope) {
         };
 }
 
-static int scope_pids(const Scope *scope, ProcSet *set) {
+static int scope_pids(const Scope *scope, bool thorough, ProcSet *set) {
         TreeProcQuery query = scope_query(scope);
 
-        return scope->dir_fd >= 0 ? cgroup_pids(scope->dir_fd, set) : tree_proc_pids(&query, set);
+        return scope->dir_fd >= 0 ? cgroup_pids(scope->dir_fd, set) : tree_proc_pids(&query, thorough, set);
 }
 
 int tree_watch(TreeRoot *root, const Tree *tree) {
@@ -202,18 +202,7 @@ int tree_empty(TreeRoot *root, const Tree *tree) {
                 if (r != -ENODEV && r != -ENOENT)
                         return r < 0 ? r : !r;
         }
-        if (tree_proc_main_alive(&query))
-                return 0;
-        /* A child may be born behind the one look at /proc and its parent end before it: two will not both be
-         * dodged by anything but malice. */
-        for (unsigned i = 0; i < 2; i++) {
-                CLEANUP(proc_set_deinit) ProcSet set = {};
-
-                r = tree_proc_pids(&query, &set);
-                if (r < 0 || set.n_ids > 0)
-                        return r < 0 ? r : 0;
-        }
-        return 1;
+        return tree_proc_empty(&query);
 }
 
 int tree_pids(TreeRoot *root, const Tree *tree, pid_t *ret_pids, size_t max, size_t *ret_n) {
@@ -223,7 +212,7 @@ int tree_pids(TreeRoot *root, const Tree *tree, pid_t *ret_pids, size_t max, siz
 
         r = scope_open(&scope, root, tree);
         if (r >= 0)
-                r = scope_pids(&scope, &set);
+                r = scope_pids(&scope, false, &set);
         if (r < 0)
                 return r;
         for (size_t i = 0; i < MIN(max, set.n_ids); i++)
@@ -292,16 +281,17 @@ static void group_stop(const Scope *scope, const ProcId *id) {
 
 /* Signals those of the scope that were not seen before, round after round, until there is no further one. */
 static int tally_rounds(Tally *tally, const Scope *scope, int signal) {
-        bool found = true;
+        bool found = true, thorough = false;
         pid_t group;
         int r;
 
-        for (unsigned i = 0; found && i < ROUNDS_MAX; i++) {
+        for (unsigned i = 0; (found || !thorough) && i < ROUNDS_MAX; i++) {
                 CLEANUP(proc_set_deinit) ProcSet now = {};
 
+                thorough = !found;
                 found = false;
                 group = 0;
-                r = scope_pids(scope, &now);
+                r = scope_pids(scope, thorough, &now);
                 if (r < 0)
                         return r;
                 for (const ProcId *id = now.ids; id < now.ids + now.n_ids; id++) {

@@ -75,8 +75,9 @@ int tree_watch(TreeRoot *root, const Tree *tree);
 /** tree_release() - the run is over and empty: remove watch and cgroup; harmless to repeat. */
 void tree_release(TreeRoot *root, const Tree *tree);
 
-/** tree_empty() - whether no process of the run is left (zombies do not count). Without a cgroup it reads all
- * of /proc, unless the main process lives. Return: 1 empty, 0 not, -errno. */
+/** tree_empty() - whether no process of the run is left (zombies do not count). Without a cgroup it reads
+ * what /proc tells of the keeper's children, unless the main process lives. Return: 1 empty, 0 not, -errno.
+ */
 int tree_empty(TreeRoot *root, const Tree *tree);
 /** tree_pids() - live pids of the run, in order: at most max are stored; *ret_n is how many there are. */
 int tree_pids(TreeRoot *root, const Tree *tree, pid_t *ret_pids, size_t max, size_t *ret_n);

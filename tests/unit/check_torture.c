@@ -174,7 +174,8 @@ START_TEST(a_whole_tree)
         ck_assert_int_eq(_i == 0 ? unsetenv("PMUX_NO_CGROUP") : setenv("PMUX_NO_CGROUP", "1", 1), 0);
         TORTURE(r = tree_root_open(&root, "7011ab", getpid(), &error), refused_or_done(r) && !root == (r < 0),
                 root = tree_root_free(root));
-        TORTURE(r = tree_proc_pids(&query, &set), refused_or_done(r), proc_set_deinit(&set));
+        TORTURE(r = tree_proc_pids(&query, false, &set), refused_or_done(r), proc_set_deinit(&set));
+        TORTURE(r = tree_proc_pids(&query, true, &set), refused_or_done(r), proc_set_deinit(&set));
         ck_assert_int_eq(tree_root_open(&root, "7011ab", getpid(), NULL), 0);
         tree_init(root, &tree, 1, 1, 0);
         TORTURE(r = tree_prepare(root, &tree, &fd, &error), refused(r) && fd == -1,

@@ -6,6 +6,7 @@
 #include "daemon/engine/tree-proc.h"
 
 #include <errno.h>
+#include <pthread.h>
 
 #include "daemon/engine/proc-stat.h"
 #include "tests/support/check-main.h"
@@ -13,6 +14,7 @@
 
 static TreeRoot *root;
 static int n_fds_before;
+static bool thorough;
 
 static void setup(void) {
         n_fds_before = open_fds_count();
@@ -39,7 +41,9 @@ static TreeProcQuery query_of(const TreeRun *run) {
 static size_t count(const TreeProcQuery *query) {
         CLEANUP(proc_set_deinit) ProcSet set = {};
 
-        ck_assert_int_eq(tree_proc_pids(query, &set), 0);
+        ck_assert_int_eq(tree_proc_pids(query, thorough, &set), 0);
+        for (size_t i = 1; i < set.n_ids; i++)
+                ck_assert_int_lt(set.ids[i - 1].pid, set.ids[i].pid);
         return set.n_ids;
 }
 
@@ -50,6 +54,7 @@ START_TEST(each_trace_alone_is_enough)
 
         /* The main process, one below it in a session of its own, and one of the main session without
          * parents. */
+        thorough = _i;
         tree_run_start(&run, root, 1, "setsid sleep 1000 & sh -c 'sleep 1000 & exit'; echo 1; wait", NULL);
         ck_assert_int_eq(tree_run_line(&run), 1);
         query = query_of(&run);
@@ -70,6 +75,7 @@ START_TEST(only_what_is_below_the_keeper_counts)
         TreeProcQuery query;
         TreeRun run;
 
+        thorough = _i;
         tree_run_start(&run, root, 1, "echo 1; exec sleep 1000", NULL);
         ck_assert_int_eq(tree_run_line(&run), 1);
         query = query_of(&run);
@@ -87,6 +93,7 @@ START_TEST(the_main_process_is_told_by_its_start)
         TreeProcQuery query;
         TreeRun run;
 
+        thorough = _i;
         tree_run_start(&run, root, 1, "echo 1; exec sleep 1000", NULL);
         ck_assert_int_eq(tree_run_line(&run), 1);
         query = query_of(&run);
@@ -111,6 +118,7 @@ START_TEST(the_keepers_own_session_binds_nobody)
         pid_t pid, engine;
         TreeRun run;
 
+        thorough = _i;
         engine = fork();
         if (engine == 0)
                 for (;;)
@@ -141,6 +149,41 @@ static bool never(const ProcId *id, const void *userdata) {
         return false;
 }
 
+/* A process with children of several threads: the kernel lists them apart. */
+static void *fork_one(void *userdata) {
+        if (fork() == 0)
+                for (;;)
+                        (void)pause();
+        return userdata;
+}
+
+static void fork_from_threads(void) {
+        pthread_t thread;
+
+        for (int i = 0; i < 3; i++)
+                if (pthread_create(&thread, NULL, fork_one, NULL) != 0)
+                        _exit(1);
+        for (;;)
+                (void)pause();
+}
+
+START_TEST(children_of_all_threads_are_found)
+{
+        TreeProcQuery query;
+        TreeRun run;
+
+        thorough = _i;
+        tree_run_start(&run, root, 1, NULL, fork_from_threads);
+        query = query_of(&run);
+        TREE_RUN_WAIT(count(&query) == 4);
+        ck_assert_int_eq(tree_proc_empty(&query), 0);
+        query.main_start = 0;
+        ck_assert_int_eq(tree_proc_empty(&query), 0);
+        tree_run_end(&run);
+        ck_assert_int_eq(tree_proc_empty(&query), 1);
+}
+END_TEST
+
 START_TEST(only_the_process_that_is_meant_is_signalled)
 {
         ProcStat stat;
@@ -170,10 +213,11 @@ static Suite *tree_proc_suite(void) {
         tcase_set_timeout(find, 60);
         tcase_set_timeout(signal, 60);
         tcase_add_checked_fixture(find, setup, teardown);
-        tcase_add_test(find, each_trace_alone_is_enough);
-        tcase_add_test(find, only_what_is_below_the_keeper_counts);
-        tcase_add_test(find, the_main_process_is_told_by_its_start);
-        tcase_add_test(find, the_keepers_own_session_binds_nobody);
+        tcase_add_loop_test(find, each_trace_alone_is_enough, 0, 2);
+        tcase_add_loop_test(find, only_what_is_below_the_keeper_counts, 0, 2);
+        tcase_add_loop_test(find, the_main_process_is_told_by_its_start, 0, 2);
+        tcase_add_loop_test(find, the_keepers_own_session_binds_nobody, 0, 2);
+        tcase_add_loop_test(find, children_of_all_threads_are_found, 0, 2);
         tcase_add_checked_fixture(signal, setup, teardown);
         tcase_add_test(signal, only_the_process_that_is_meant_is_signalled);
         suite_add_tcase(suite, find);
