@@ -22,6 +22,7 @@
 #include "common/fd.h"
 
 #define WINDOW_BYTES (4 * 1024 * 1024)
+#define JSON_BUFFER_BYTES (64 * 1024)
 #define SIGNALS_MAX 32 /* that wait for the process to exist */
 
 typedef struct Attach {
@@ -190,12 +191,8 @@ static void output_broke(Attach *attach, const char *name, int r) {
 static void attach_write(Attach *attach) {
         int r;
 
-        if (attach->cli->json) {
-                (void)cli_finish(0);
-                pmux_stream_consumed(attach->stream, attach->delivered);
-                attach->delivered = 0;
-                return;
-        }
+        if (attach->cli->json)
+                (void)fflush(stdout); /* into attach->out */
         r = output_settle(&attach->out);
         if (r < 0)
                 output_broke(attach, "stdout", r);
@@ -327,14 +324,47 @@ static int attach_start(Attach *attach, json_t *params) {
         return r < 0 ? cli_fail(attach->cli, &error) : 0;
 }
 
+static ssize_t write_json(void *cookie, const char *data, size_t size) {
+        Attach *attach = cookie;
+        int r;
+
+        r = output_add(&attach->out, data, size);
+        if (r == 0)
+                r = output_settle(&attach->out); /* the buffer is stdio's */
+        return r < 0 ? 0 : (ssize_t)size;
+}
+
+/* Lines of JSON do not wait in write(2) either. */
+static FILE *open_json(Attach *attach) {
+        const cookie_io_functions_t functions = { .write = write_json };
+        FILE *file = fopencookie(attach, "w", functions);
+
+        if (file)
+                (void)setvbuf(file, NULL, _IOFBF, JSON_BUFFER_BYTES);
+        return file;
+}
+
+/* The last lines get out, however long it takes. */
+static int close_json(Attach *attach, FILE *file, int status) {
+        (void)fclose(file);
+        if (output_drain(&attach->out) == -EPIPE)
+                die_of_sigpipe();
+        return status;
+}
+
 static int run_attached(Cli *cli, const RunParams *run) {
         Attach attach = { .cli = cli, .run = run, .signal_fd = -1 };
+        FILE *real_stdout = stdout, *json = NULL;
         int status;
 
         output_init(&attach.out, STDOUT_FILENO);
         output_init(&attach.err, STDERR_FILENO);
         attach.outputs[PMUX_NONE] = attach.outputs[PMUX_STDOUT] = &attach.out;
         attach.outputs[PMUX_STDERR] = output_same(STDOUT_FILENO, STDERR_FILENO) ? &attach.out : &attach.err;
+        if (cli->json)
+                json = open_json(&attach);
+        if (json)
+                stdout = json;
         status = attach_start(&attach, run->params);
         if (status == 0) {
                 while (!attach.over && (!attach.exited || attach.want_details || attach.out.pending > 0 ||
@@ -342,6 +372,9 @@ static int run_attached(Cli *cli, const RunParams *run) {
                         attach_turn(&attach);
                 status = attach_finish(&attach);
         }
+        stdout = real_stdout;
+        if (json)
+                status = close_json(&attach, json, status);
         feeder_deinit(&attach.feeder);
         (void)pmux_stream_free(attach.stream);
         (void)fd_close(attach.signal_fd);
