@@ -15,8 +15,9 @@ from pmux_test import PmuxTest, Sequence, need, program, scale
 
 # What the engine does on its way; a kill falls before the N-th of a kind.
 SYSCALLS = ("pwrite64", "splice", "sendfile", "sendmsg", "recvmsg", "openat", "close", "unlinkat", "unlink",
-            "writev", "write",
-            "mkdir", "rmdir", "pipe2", "fallocate", "accept4", "epoll_wait", "fcntl", "pread64", "mkdirat")
+            "writev", "write", "mkdir", "rmdir", "pipe2", "fallocate", "accept4", "epoll_wait", "fcntl",
+            "pread64",
+            "mkdirat", "lseek", "ftruncate")
 
 
 def brief(records):
@@ -68,7 +69,6 @@ class Recovery(PmuxTest):
         rounds = [(name, n) for n in scale((1, 4), (1, 3, 9), range(1, 31)) for name in SYSCALLS]
         chance = random.Random(1)
         chance.shuffle(rounds)
-        client = self.client(reconnect=True)
         n_killed = 0
         for number, (name, n) in enumerate(rounds):
             engine = self.daemon.engine_pid()
@@ -79,7 +79,7 @@ class Recovery(PmuxTest):
                                       stderr=subprocess.PIPE)
             try:
                 self.assertIn(b"attached", strace.stderr.readline())
-                with self.subTest(syscall=name, n=n):
+                with self.subTest(syscall=name, n=n), self.daemon.client(reconnect=True) as client:
                     self.live(client, number)
             finally:
                 strace.terminate()
@@ -88,6 +88,7 @@ class Recovery(PmuxTest):
             n_killed += not alive(engine)
         print("%d rounds, %d kills" % (len(rounds), n_killed))
         self.assertGreater(n_killed, len(rounds) // 2)
+        client = self.client()
         self.assertEqual(client.list(), [])
         status = client.status()
         self.assertEqual(set(descendants(status["keeper_pid"])), {status["engine_pid"]})
