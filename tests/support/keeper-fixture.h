@@ -313,18 +313,33 @@ static inline void fixture_ck_line(int fd, const char *line) {
         ck_assert_str_eq(text, line);
 }
 
-/* Whether a process is gone or a zombie of somebody else. */
-static inline bool fixture_is_dead(pid_t pid) {
-        char path[64], text[256] = "";
+/* The state of a process as /proc has it, 0 when it is gone. */
+static inline char fixture_state(pid_t pid) {
+        char path[64], text[256] = "", *state;
         int fd;
 
         (void)snprintf(path, sizeof(path), "/proc/%d/stat", pid);
         fd = open(path, O_RDONLY | O_CLOEXEC);
         if (fd < 0)
-                return true;
+                return 0;
         (void)!read(fd, text, sizeof(text) - 1);
         (void)fd_close(fd);
-        return strstr(text, ") Z ");
+        state = strrchr(text, ')');
+        return state ? state[2] : '\0';
+}
+
+/* Whether a process is gone or a zombie of somebody else. */
+static inline bool fixture_is_dead(pid_t pid) {
+        char state = fixture_state(pid);
+
+        return state == '\0' || state == 'Z';
+}
+
+/* Stops the keeper, for what then happens to happen at once for it. */
+static inline void fixture_stop_keeper(void) {
+        ck_assert_int_eq(kill(fixture.keeper_pid, SIGSTOP), 0);
+        while (fixture_state(fixture.keeper_pid) != 'T')
+                (void)poll(NULL, 0, 1);
 }
 
 /* Whether the keeper has reported this. */

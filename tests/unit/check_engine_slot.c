@@ -103,7 +103,7 @@ START_TEST(an_end_that_was_handed_over_is_not_told_again)
         fixture_next_engine();
         fixture_spawn_pipes(1, 1, "read line", &in, &out);
         child = fixture_expect(KEEPER_SPAWNED).pid;
-        ck_assert_int_eq(kill(fixture.keeper_pid, SIGSTOP), 0);
+        fixture_stop_keeper();
         ck_assert_int_eq(kill(fixture.engine_pid, SIGKILL), 0); /* first: so that it is reaped first */
         while (!fixture_is_dead(fixture.engine_pid))
                 (void)poll(NULL, 0, 1);

@@ -114,7 +114,7 @@ START_TEST(many_that_end_at_once_are_all_told)
                 fixture_spawn_argv(i, 1, argv, "/");
                 pids[i] = fixture_expect(KEEPER_SPAWNED).pid;
         }
-        ck_assert_int_eq(kill(fixture.keeper_pid, SIGSTOP), 0);
+        fixture_stop_keeper();
         for (uint64_t i = 0; i < N; i++)
                 ck_assert_int_eq(kill(pids[i], SIGKILL), 0);
         for (uint64_t i = 0; i < N; i++)

@@ -445,7 +445,7 @@ START_TEST(what_a_dead_engine_had_said_is_still_done)
         }; /* more than are read in one turn, fewer than would fill the socket */
         int in, out;
 
-        ck_assert_int_eq(kill(fixture.keeper_pid, SIGSTOP), 0);
+        fixture_stop_keeper();
         for (uint64_t i = 0; i < N; i++)
                 put(KEEPER_LABEL_POSITION, i, 0, null_open());
         fixture_spawn_pipes(N, 1, "read line; exit 3", &in, &out);
