@@ -24,6 +24,9 @@
 #define RETRY_DEFAULT_USEC (30 * USEC_PER_SEC)
 #define RETRY_DELAY_FIRST_USEC (5 * USEC_PER_MSEC)
 #define RETRY_DELAY_MAX_USEC (250 * USEC_PER_MSEC)
+#define GONE_USEC                                                                                            \
+        (5 * USEC_PER_SEC) /* after which a socket that was removed is taken for a daemon that was stopped   \
+                            */
 #define PROVEN_USEC USEC_PER_SEC /* a connection that stood this long earns a new deadline when it breaks */
 
 int error_export(PmuxError *ret, const Error *error, int r) {
@@ -174,6 +177,14 @@ static bool may_autostart(const Pmux *pmux, int r) {
                pmux->engine_pid == 0;
 }
 
+/* When mending is given up. A daemon removes its socket only when it is stopped on purpose. */
+static uint64_t give_up_usec(const Pmux *pmux, int r) {
+        uint64_t lost_usec = pmux->deadline_usec - pmux->retry_usec;
+
+        return r == -ENOENT && pmux->engine_pid > 0 ? lost_usec + MIN(pmux->retry_usec, GONE_USEC)
+                                                    : pmux->deadline_usec;
+}
+
 /* One attempt; if it fails for a reason that may pass, the timer is set for the next. */
 static void connection_try(Pmux *pmux) {
         uint64_t now = clock_monotonic_usec();
@@ -191,7 +202,7 @@ static void connection_try(Pmux *pmux) {
         if (r == 0)
                 return;
         link_close(&pmux->link);
-        if (!worth_retrying(r) || now >= pmux->deadline_usec) {
+        if (!worth_retrying(r) || now >= give_up_usec(pmux, r)) {
                 connection_fail(pmux, &error);
                 return;
         }

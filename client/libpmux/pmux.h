@@ -63,7 +63,8 @@ typedef struct PmuxOptions {
         size_t size;
         const char *socket_path; /* NULL: $PMUX_SOCKET, $XDG_RUNTIME_DIR/pmux/socket, … */
         unsigned flags;          /* PMUX_NO_… */
-        uint64_t retry_usec;     /* how long to try to mend a connection; 0: 30 s */
+        uint64_t retry_usec;     /* how long to try to mend a connection; 0: 30 s; at most 5 s
+                                    of it once the daemon has removed its socket */
         PmuxNoticeFn on_notice;  /* may be NULL */
         int (*connect)(
                 void *userdata); /* may be NULL; makes a connected stream socket, owned by the library, or
