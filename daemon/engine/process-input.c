@@ -127,7 +127,8 @@ int process_input(Process *process, const StdinWriter *writer, uint64_t position
                                  "process %" PRIu64 " has %d bytes of input waiting already", process->id,
                                  LIMIT_STDIN_BYTES);
         before = stdin_log_accepted(log);
-        r = stdin_log_accept(log, writer, position, data, size, eof, ret_accepted, ret_end, reterr_error);
+        r = stdin_log_accept(log, writer, position, size > 0 ? data : "", size, eof, ret_accepted, ret_end,
+                             reterr_error);
         if (r < 0)
                 return r;
         if (stdin_log_accepted(log) > before)

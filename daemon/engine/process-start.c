@@ -270,9 +270,11 @@ static void process_begin_running(Process *process, int pid, bool adopted) {
         process->host->ops->on_event(process, "started", process->host->userdata);
         process_deliver(process);
         if (process->run.stop_deadline_monotonic_usec != 0) { /* asked to stop before it ran */
+                uint64_t now = clock_monotonic_usec(),
+                         grace = MAX(process->run.stop_deadline_monotonic_usec, now) - now;
+
                 process->run.stop_deadline_monotonic_usec = 0;
-                (void)process_stop(process, process->run.stop_cause, process->config.kill_after_usec, 0,
-                                   NULL);
+                (void)process_stop(process, process->run.stop_cause, grace, 0, NULL);
         }
 }
 

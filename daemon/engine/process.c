@@ -284,10 +284,11 @@ void process_arm_timer(Process *process) {
                 next = MIN(next, process->claim_usec);
         if (process->lease_deadline_usec != 0)
                 next = MIN(next, process->lease_deadline_usec);
-        if (process->run.stop_deadline_monotonic_usec != 0)
+        if (process->state == PROCESS_STARTING)
+                ; /* there is nothing yet that could be ended: the keeper's answer comes first */
+        else if (process->run.stop_deadline_monotonic_usec != 0)
                 next = MIN(next, process->run.stop_deadline_monotonic_usec);
-        else if (process_is_alive(process) && process->state != PROCESS_STARTING &&
-                 process->config.timeout_usec != 0)
+        else if (process_is_alive(process) && process->config.timeout_usec != 0)
                 next = MIN(next, process->run.start_monotonic_usec + process->config.timeout_usec);
         if (next == UINT64_MAX) {
                 if (process->timer)
