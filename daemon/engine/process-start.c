@@ -199,6 +199,7 @@ int process_start(Process *process, Error *reterr_error) {
         }
         process->killed_usec = 0;
         process->input_end = UINT64_MAX;
+        process->is_adopted = false;
         process->spawn_error = (Error){};
         r = process_transit(process, PROCESS_EVENT_START);
         assert(r >= 0);
@@ -245,23 +246,13 @@ static void process_on_spawn_failed(Process *process, const KeeperMessage *messa
         process->host->ops->on_event(process, "failed", process->host->userdata);
 }
 
-/* After an engine was killed between a record and the registry's commit, the record is there already. */
-static bool process_has_record(Process *process, RecordKind kind) {
-        LogChunk chunk;
-        Log *log;
-
-        return process_log(process, &log, NULL) >= 0 &&
-               log_last_record(log, kind, process->run.run, &chunk) > 0;
-}
-
-static void process_begin_running(Process *process, int pid, bool adopted) {
+static void process_begin_running(Process *process, int pid) {
         Tree tree;
 
         process->run.pid = pid;
         tree = process_tree(process);
         (void)tree_watch(process->host->tree_root, &tree);
-        if (!adopted || !process_has_record(process, RECORD_START))
-                process_record(process, RECORD_START, SOURCE_NONE, (uint64_t)pid);
+        process_record(process, RECORD_START, SOURCE_NONE, (uint64_t)pid);
         (void)process_transit(process, PROCESS_EVENT_SPAWNED);
         process_outputs_start(process);
         if (process->config.lease == LEASE_TIME)
@@ -284,7 +275,7 @@ void process_on_spawned(Process *process, const KeeperMessage *message) {
         if (message->state == KEEPER_CHILD_FAILED)
                 process_on_spawn_failed(process, message);
         else
-                process_begin_running(process, message->pid, false);
+                process_begin_running(process, message->pid);
 }
 
 static const char *exit_cause(const Process *process, int signal) {
@@ -330,7 +321,7 @@ void process_on_exited(Process *process, const KeeperMessage *message) {
                 return;
         }
         if (!(process->run.ended & RUN_SPAWNED))
-                process_begin_running(process, message->pid, true);
+                process_begin_running(process, message->pid);
         process_fill_exit(process, message);
         process_begin_exit(process);
         (void)process_transit(process, PROCESS_EVENT_EXIT);
@@ -346,7 +337,8 @@ void process_lose(Process *process) {
         if (process->run.end_usec == 0)
                 process->run.end_usec = clock_realtime_usec();
         process->state = PROCESS_EXITED;
-        if (!(process->run.ended & RUN_LOGGED_EXIT) && !process_has_record(process, RECORD_EXIT))
+        process->is_adopted = true;
+        if (!(process->run.ended & RUN_LOGGED_EXIT))
                 process_record(process, RECORD_EXIT, SOURCE_NONE, EXIT_WORD_UNKNOWN);
         process_set_ended(process,
                           RUN_EXITED | RUN_STDOUT_CLOSED | RUN_STDERR_CLOSED | RUN_EMPTY | RUN_LOGGED_EXIT);
@@ -415,10 +407,7 @@ static void process_adopt_ended(Process *process) {
         process_begin_exit(process);
         if (process->run.ended & RUN_LOGGED_EXIT)
                 process->exit_pending = false;
-        else if (process_has_record(process, RECORD_EXIT)) {
-                process->exit_pending = false;
-                process_set_ended(process, RUN_LOGGED_EXIT);
-        } else
+        else
                 process_finish_exit(process);
         if (process->outputs[0].fd < 0)
                 process_set_ended(process, RUN_STDOUT_CLOSED);
@@ -432,6 +421,7 @@ void process_adopt(Process *process, Handover *handover) {
         const KeeperMessage *child = handover_child(handover, process->id, process->run.run);
         Error error = {};
 
+        process->is_adopted = true;
         process_adopt_fds(process, handover);
         if (process->run.ended >> RUN_CLAIMS_SHIFT & RUN_CLAIMS_MAX)
                 process_claim(process);
@@ -453,7 +443,7 @@ void process_adopt(Process *process, Handover *handover) {
                 else if (child->state == KEEPER_CHILD_FAILED)
                         process_on_spawned(process, child);
                 else
-                        process_begin_running(process, child->pid, true);
+                        process_begin_running(process, child->pid);
         } else {
                 process_adopt_running(process);
                 if (child->state == KEEPER_CHILD_EXITED)

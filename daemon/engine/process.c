@@ -232,12 +232,38 @@ void process_set_ended(Process *process, unsigned bits) {
         process_changed(process, PROCESS_CHANGED_RUN);
 }
 
+/* After an engine was killed between a record and the registry's commit, what happens to the run is found to
+ * happen again: the record is there already. Reads the index of the run, but no data. */
+static bool process_has_record(Process *process, Log *log, RecordKind kind, Source source) {
+        LogCursor cursor;
+        LogChunk chunk;
+
+        if (log_last_record(log, kind, process->run.run, &chunk) <= 0)
+                return false;
+        if (chunk.header.source == source)
+                return true;
+        if (log_seek_run(log, &cursor, process->run.run) < 0)
+                return false;
+        while (log_next(log, &cursor, SIZE_MAX, 0, &chunk) > 0)
+                if (chunk.header.kind == kind && chunk.header.source == source &&
+                    chunk.header.run == process->run.run)
+                        return true;
+        return false;
+}
+
+static bool record_comes_once(RecordKind kind) {
+        return kind == RECORD_START || kind == RECORD_CLOSED || kind == RECORD_EXIT || kind == RECORD_EMPTY;
+}
+
 void process_record(Process *process, RecordKind kind, Source source, uint64_t argument) {
         Error error = {};
         Log *log;
         int r;
 
         r = process_log(process, &log, &error);
+        if (r >= 0 && process->is_adopted && record_comes_once(kind) &&
+            process_has_record(process, log, kind, source))
+                return;
         if (r >= 0)
                 r = log_record(log, kind, source, process->run.run, argument, &error);
         if (r < 0)

@@ -104,6 +104,7 @@ struct Process {
         bool remove_now;    /* the supervisor's: whether or not it is read */
         bool waits_for_reader;
         bool waits_for_disk;
+        bool is_adopted;       /* the latest run was begun under an engine before this one */
         bool exit_pending;     /* the main process ended; its last bytes are not yet in the log */
         List log_link;         /* in host->open_logs */
         uint64_t exit_left[2]; /* bytes that were in the pipes when it ended, still to be logged */

@@ -54,8 +54,12 @@ uint64_t writer_taken(Writer *writer) {
 
         if (!writer->process || process_stdin_log(writer->process, &log, NULL) < 0)
                 return writer->taken;
-        if (writer->process->input_end != UINT64_MAX)
-                return writer->taken; /* the run is over */
+        if (writer->process->input_end <
+            writer->stdin_end) { /* the run is over, and some of it was dropped */
+                uint64_t dropped = writer->stdin_end - writer->process->input_end;
+
+                return MAX(writer->taken, writer->accepted > dropped ? writer->accepted - dropped : 0);
+        }
         if (stdin_log_taken(log) >= writer->stdin_end)
                 return writer->accepted;
         if (stdin_log_writer(log, &writer->id, &accepted, &taken, &end, &eof) < 0)
