@@ -142,7 +142,8 @@ static void engine_on_client_close(Client *client, void *userdata) {
         Engine *engine = userdata;
 
         requests_drop(client);
-        supervisor_lease_lost(&engine->supervisor, client);
+        if (!engine->quit) /* else it is not the client that goes */
+                supervisor_lease_lost(&engine->supervisor, client);
 }
 
 static const ClientOps client_ops = {
@@ -150,14 +151,24 @@ static const ClientOps client_ops = {
         .on_close = engine_on_client_close,
 };
 
+static void engine_say_goodbye(Engine *engine) {
+        Error error;
+
+        (void)error_set(&error, ERROR_SHUTTING_DOWN, "the daemon was stopped");
+        LIST_FOREACH(Client, client, &engine->clients.clients, link)
+                client_goodbye(client, &error);
+        client_set_flush(&engine->clients);
+}
+
 static void engine_tell_keeper(Engine *engine) {
         KeeperMessage message = {};
 
         if (engine->told_keeper)
                 return;
-        if (engine->requests.stopping)
+        if (engine->requests.stopping) {
                 message.type = KEEPER_STOPPED;
-        else if (engine->requests.upgrading)
+                engine_say_goodbye(engine);
+        } else if (engine->requests.upgrading)
                 message.type = KEEPER_UPGRADE;
         else
                 return;
@@ -302,7 +313,9 @@ static int engine_start(Engine *engine, const char *socket_path, const char *sta
 }
 
 static void engine_deinit(Engine *engine) {
-        client_set_flush(&engine->clients);
+        engine->quit = true;
+        if (engine->status == 0) /* else what is queued may not be stored */
+                client_set_flush(&engine->clients);
         client_set_deinit(&engine->clients);
         for (size_t i = 0; i < LISTENERS_MAX; i++)
                 (void)listener_free(engine->listeners[i]);
