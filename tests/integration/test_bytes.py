@@ -10,7 +10,9 @@ from pmux_test import ENV, PmuxTest, need, scale, split
 
 ALL_BUT_NUL = bytes(range(1, 256))
 ALL = bytes(range(256))
-SHOW_ARGS = "import os, sys\nfor a in sys.argv[1:]: os.write(1, b'%d:' % len(os.fsencode(a)) + os.fsencode(a))"
+SHOW_ARGS = """import os, sys
+for a in map(os.fsencode, sys.argv[1:]):
+    os.write(1, b'%d:' % len(a) + a)"""
 SHOW_ENV = "import os\nfor k in sorted(os.environb): os.write(1, k + b'=' + os.environb[k] + b'\\0')"
 
 
@@ -60,7 +62,8 @@ class Bytes(PmuxTest):
         text = ("import os, signal\n"
                 "print(sorted(int(f) for f in os.listdir('/proc/self/fd'))[:-1])\n"
                 "status = dict(l.split(':', 1) for l in open('/proc/self/status'))\n"
-                "print(int(status['SigBlk'], 16), int(status['SigIgn'], 16) & ~(1 << 12 | 1 << 24), status['Umask'].strip())\n")
+                "ignored = int(status['SigIgn'], 16) & ~(1 << 12 | 1 << 24)\n"
+                "print(int(status['SigBlk'], 16), ignored, status['Umask'].strip())\n")
         out, _ = self.python(client, text)
         self.assertEqual(out.decode().splitlines()[0], "[0, 1, 2]")
         # Python itself ignores SIGPIPE (13) and SIGXFSZ (25); a shell tells about those.

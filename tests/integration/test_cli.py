@@ -31,7 +31,8 @@ class CommandLine(PmuxTest):
         ours = self.json_lines(self.cli("--json", "run", "--timeout", "200ms", "--", "sleep", "1000").stdout)
         theirs = self.json_lines(self.cli("--json", "run", "--", "/bin/sh", "-c", "exit 124").stdout)
         self.assertNotEqual([{k: v for k, v in o.items() if "id" not in k and "usec" not in k} for o in ours],
-                            [{k: v for k, v in o.items() if "id" not in k and "usec" not in k} for o in theirs])
+                            [{k: v for k, v in o.items() if "id" not in k and "usec" not in k}
+                             for o in theirs])
 
     def test_run_forwards_stdin(self):
         sequence = Sequence(5)
@@ -42,7 +43,8 @@ class CommandLine(PmuxTest):
 
     def test_run_forwards_signals(self):
         process = self.daemon.cli_start("run", "-n", "s", "--", "/bin/sh", "-c",
-                                        'trap "echo got; exit 9" INT; echo ready; while :; do sleep 0.05; done')
+                                        'trap "echo got; exit 9" INT; echo ready; '
+                                        'while :; do sleep 0.05; done')
         self.assertEqual(process.stdout.readline(), b"ready\n")
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=20)

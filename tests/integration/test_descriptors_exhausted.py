@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""No descriptors left in engine or keeper: requests are refused, nothing dies, and it works again afterwards."""
+"""No descriptors left in engine or keeper: requests are refused, nothing dies, it works again afterwards."""
 
 import os
 import resource

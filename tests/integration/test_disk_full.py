@@ -47,7 +47,7 @@ class DiskFull(PmuxTest):
             os.posix_fallocate(file.fileno(), 0, os.statvfs(self.disk).f_bavail * 4096 - size)
 
     def assert_right_bytes(self, records, total):
-        """Each byte that came stands at its place; with the gaps there are 'total'. Only stdout is written."""
+        """Each byte that came stands at its place; with the gaps there are 'total'. All is stdout."""
         block = self.sequence()
         n = 0
         for record in records:

@@ -159,7 +159,7 @@ class EngineKill(PmuxTest):
             client.remove(*[r["id"] for r in runs + victims], force=True)
 
     def test_output_written_while_no_engine_lives(self):
-        """A child writes what a pipe holds and exits while the engine is stopped; the next engine finds all of it."""
+        """A child writes what a pipe holds and exits while the engine is stopped; the next finds it all."""
         client = self.client(reconnect=True)
         for number in range(scale(3, 10, 100)):
             run = self.sh(client, 'read line; exec "$1" -o 60000 -e 30000 -s 5 -x 9', program("sequence"))

@@ -122,8 +122,10 @@ BAD_REQUESTS = [
     (b'{"jsonrpc":"2.0","id":1,"method":"run","params":{"argv":["/bin/true"],"key":""}}', -32602),
     (b'{"jsonrpc":"2.0","id":1,"method":"subscribe","params":{"target":"keep","stream":0}}', -32602),
     (b'{"jsonrpc":"2.0","id":1,"method":"subscribe","params":{"target":"keep","stream":4294967296}}', -32602),
-    (b'{"jsonrpc":"2.0","id":1,"method":"subscribe","params":{"target":"keep","stream":1,"from":99999999999}}', -32602),
-    (b'{"jsonrpc":"2.0","id":1,"method":"subscribe","params":{"target":"keep","stream":1,"from":"start","last_lines":1}}', -32602),
+    (b'{"jsonrpc":"2.0","id":1,"method":"subscribe","params":{"target":"keep","stream":1,"from":9999999999}}',
+     -32602),
+    (b'{"jsonrpc":"2.0","id":1,"method":"subscribe","params":{"target":"keep","stream":1,"from":"start",'
+     b'"last_lines":1}}', -32602),
     (b'{"jsonrpc":"2.0","id":1,"method":"unsubscribe","params":{"stream":77}}', None),
     (b'{"jsonrpc":"2.0","id":1,"method":"signal","params":{"targets":["keep"],"signal":1000}}', -32602),
     (b'{"jsonrpc":"2.0","id":1,"method":"wait","params":{"targets":[]}}', -32602),
@@ -137,6 +139,8 @@ class Fuzz(PmuxTest):
     def setUp(self):
         super().setUp()
         self.good = self.client()
+        # What mutated sessions may hit, by its name or its id, 1: an INPUT with another flag ends its input.
+        self.bait = self.sh(self.good, "exec cat", name="bait")
         self.keep = self.sh(self.good, "while read line; do echo \"$line\"; done", name="keep",
                             stderr="stdout")
         self.subscription = self.good.subscribe("keep", lossless=True)
@@ -229,16 +233,16 @@ class Fuzz(PmuxTest):
         """The frames of a real client, as a list."""
         number = chance.randrange(1 << 30)
         frames = [H, request("version", number=number), request("list", number="a"),
-                  request("subscribe", {"target": "keep", "stream": 1, "credit": 1000, "follow": False}, 3),
+                  request("subscribe", {"target": "bait", "stream": 1, "credit": 1000, "follow": False}, 3),
                   frame(CREDIT, U64.pack(100000), 1),
                   request("run", {"argv": ["/bin/cat"], "env": ENV, "rm": True, "data": "hello", "eof": False,
                                   "lease": "client",
                                   "key": "fuzz%d" % number, "subscribe": {"stream": 2},
                                   "kill_after_usec": 100000}, 4),
-                  request("open-stdin", {"target": "keep", "stream": 5, "writer": "w%d" % number}, 5),
+                  request("open-stdin", {"target": "bait", "stream": 5, "writer": "w%d" % number}, 5),
                   frame(INPUT, U64.pack(0) + b"fuzz\n", 5), frame(INPUT, U64.pack(5), 5),
-                  request("wait", {"targets": ["keep"], "timeout_usec": 1000}, 6),
-                  request("show", {"target": "keep"}, 7),
+                  request("wait", {"targets": ["bait"], "timeout_usec": 1000}, 6),
+                  request("show", {"target": "bait"}, 7),
                   request("events", {"stream": 8, "follow": False, "since": 0}, 8),
                   request("close-stream", {"stream": 5}, 9), request("unsubscribe", {"stream": 1}, 10),
                   request("cancel", {"request": 6}, 11), request("daemon-status", number=12)]
@@ -281,7 +285,7 @@ class Fuzz(PmuxTest):
                     continue
                 params[name] = chance.choice([None, True, -1, 0, 1 << 62, 1 << 63, 1.5, "", "x" * 3000, [],
                                               [[]], {}, {"base64": "/w=="},
-                                              {"base64": 1}, "keep", ["keep"], 1, "\0", "\ud800", [None]])
+                                              {"base64": 1}, "bait", ["bait"], 1, "\0", "\ud800", [None]])
                 try:
                     text = json.dumps(message).encode()
                 except ValueError:
@@ -315,6 +319,8 @@ class Fuzz(PmuxTest):
             raw.close()
             if number % 20 == 0:
                 self.assert_unharmed()
+                if self.good.show(self.bait["id"])["state"] == "exited":
+                    self.good.start(self.bait["id"])
         self.assert_unharmed()
         # Nothing of it may live on but what was asked for: leases of the client end with it.
         def leased():

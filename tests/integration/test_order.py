@@ -18,8 +18,8 @@ class Order(PmuxTest):
                           **params)[1]
 
     def test_turns_five_milliseconds_apart(self):
-        """Two pipes can be told apart by arrival alone: a machine that is busy for 5 ms may join two turns, so one
-        of several rounds has to come in perfect order; what each stream holds must be right in every round."""
+        """Two pipes can be told apart by arrival alone: a machine busy for 5 ms may join two turns; so
+        one of several rounds has to come in perfect order; what each stream holds must be right in all."""
         client = self.client()
         n = 60
         for _ in range(6):
@@ -27,7 +27,8 @@ class Order(PmuxTest):
             out, err = split(records)
             self.assertEqual(out, b"".join(b"%d\n" % i for i in range(0, n, 2)))
             self.assertEqual(err, b"".join(b"%d\n" % i for i in range(1, n, 2)))
-            if b"".join(r.data for r in records if r.kind == K_DATA) == b"".join(b"%d\n" % i for i in range(n)):
+            both = b"".join(r.data for r in records if r.kind == K_DATA)
+            if both == b"".join(b"%d\n" % i for i in range(n)):
                 return
         self.fail("in no round did the streams come in order")
 

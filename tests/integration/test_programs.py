@@ -107,7 +107,8 @@ class Programs(PmuxTest):
         with open(source) as file:
             send({"method": "textDocument/didOpen", "params": {"textDocument": {
                 "uri": uri, "languageId": "c", "version": 1, "text": file.read()}}})
-        message = until(lambda m: m.get("method") == "textDocument/publishDiagnostics" and m["params"]["diagnostics"])
+        message = until(lambda m: m.get("method") == "textDocument/publishDiagnostics" and
+                        m["params"]["diagnostics"])
         self.assertIn("unknown", message["params"]["diagnostics"][0]["message"])
         send({"id": 2, "method": "shutdown"})
         until(lambda m: m.get("id") == 2)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Kills at chosen places: before each kind of system call, during recovery, with many processes, among many changes."""
+"""Kills at chosen places: before each kind of system call, during recovery, among many changes."""
 
 import os
 import random
@@ -137,7 +137,7 @@ class Recovery(PmuxTest):
         self.assert_code(self.ended(client, run["id"]), 0)
 
     def test_many_processes(self):
-        """The next engine finds all of them: those that live, those that ended before, those that end meanwhile."""
+        """The next engine finds all of them: those that live, that ended before, that end meanwhile."""
         n = scale(60, 200, 2000)
         client = self.client(reconnect=True)
         runs = [self.sh(client, 'echo "$1"; read line; exit "$1"', str(i % 100)) for i in range(n)]
@@ -163,7 +163,7 @@ class Recovery(PmuxTest):
             self.assertEqual(process["log_end"], len("%d\n" % ((process["id"] - runs[0]["id"]) % 100)))
 
     def test_retention_over_kills(self):
-        """Segments come and go while the engine is killed: what is kept is right, what is gone is told exactly."""
+        """Segments come and go while the engine is killed: what is kept is right, what is gone is told."""
         client = self.client(reconnect=True)
         run, subscription = client.run([program("sequence"), "-o", "inf", "-s", "6", "-c", "7000"],
                                        retention_bytes=1 << 20,
@@ -209,7 +209,7 @@ class Recovery(PmuxTest):
         self.assertLess(len(files), 60, "segments that nobody removes: %r" % files[:10])
 
     def test_many_changes_among_kills(self):
-        """Clients that start, restart, stop, pause and remove while engines are killed: in the end all agrees."""
+        """Clients start, restart, stop, pause and remove while engines are killed: in the end all agrees."""
         self.daemon.status()
         stop = threading.Event()
         errors = []

@@ -9,10 +9,6 @@ from pmux_client import K_DATA, RpcError, encode_bytes, random_key
 from pmux_daemon import wait_until
 from pmux_test import ENV, PmuxTest, scale
 
-ALL_ERRORS = set("system invalid-argument unknown-method not-found exists wrong-state not-running denied limit no-space "
-                 "no-memory spawn-failed stdin-closed would-block timeout version-mismatch protocol-error too-large "
-                 "shutting-down cancelled unreachable already-running unsupported".split())
-
 
 class Requests(PmuxTest):
     def test_many_calls_on_one_connection(self):

@@ -96,7 +96,8 @@ class Startup(PmuxTest):
     def test_a_damaged_registry_is_refused_and_left(self):
         self.daemon.status()
         self.daemon.stop()
-        files = [f for f in os.listdir(self.daemon.state_dir) if os.path.isfile(os.path.join(self.daemon.state_dir, f))]
+        files = [f for f in os.listdir(self.daemon.state_dir)
+                 if os.path.isfile(os.path.join(self.daemon.state_dir, f))]
         for name in files:
             path = os.path.join(self.daemon.state_dir, name)
             with open(path, "rb") as file:

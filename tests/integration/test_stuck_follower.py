@@ -30,7 +30,7 @@ class StuckFollower(PmuxTest):
         return process
 
     def pass_by(self, total, retention, **params):
-        """A process writes 'total' bytes past a stopped follower. Returns what that one reports in the end."""
+        """A process writes 'total' bytes past a stopped follower. Returns what that one reports."""
         client = self.client()
         # A bit at first, so that the follower is in the middle; the rest when told.
         run = self.sh(client, '"$1" -o 65536 -s 4; read line; exec "$1" -b 65536 -o "$2" -s 4',
@@ -50,7 +50,7 @@ class StuckFollower(PmuxTest):
         pids = {"engine": status["engine_pid"], "keeper": status["keeper_pid"]}
         reader = self.client().subscribe(run["id"], lossless=True)
         sequence = Sequence(4)
-        while reader.next_offset < 65536 or not sequence.done:  # whatever is allocated once is allocated by then
+        while reader.next_offset < 65536 or not sequence.done:  # what is allocated once is there by then
             record = reader.next()
             if record.kind == K_DATA:
                 sequence.feed(record.data)
@@ -143,7 +143,7 @@ class StuckFollower(PmuxTest):
         self.assertEqual(client.show(run["id"])["waiting_for"], None)
 
     def test_a_stopped_follower_delays_no_other(self):
-        """A stopped follower of one process, and calls and a follower of another: all as if it were not there."""
+        """A follower of one process is stopped: calls, and a follower of another, as if it were not there."""
         client = self.client()
         flood = client.run([program("sequence"), "-o", "inf", "-s", "4"], retention_bytes=4 * MIB)
         stuck = self.follow(flood["id"], 4)
@@ -152,7 +152,8 @@ class StuckFollower(PmuxTest):
         for _ in range(50):
             client.call("version", timeout=5)
         run, subscription = self.sh(client, "echo alive", subscribe=True)
-        self.assertEqual(b"".join(r.data for r in subscription.collect(10) if r.source == STDOUT and r.kind == K_DATA),
+        records = subscription.collect(10)
+        self.assertEqual(b"".join(r.data for r in records if r.source == STDOUT and r.kind == K_DATA),
                          b"alive\n")
         end = client.show(flood["id"])["log"]["end"]
         wait_until(lambda: client.show(flood["id"])["log"]["end"] > end + MIB, what="the flood to go on")

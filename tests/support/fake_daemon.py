@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Enough of a pmuxd in Python to test the client: one process, whose output is given, whose input is collected.
+"""Enough of a pmuxd in Python to test the client: one process, its output given, its input collected.
 
 It cuts connections at random places, and misbehaves where it is told to.
 """

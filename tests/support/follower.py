@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""follower.py SOCKET TARGET SEED [KEY=VALUE…]: a follower as a process of its own, to be stopped and continued.
+"""follower.py SOCKET TARGET SEED [KEY=VALUE…]: a follower as a process of its own, to be stopped.
 
-Writes "begun" once it has its first byte, and at the end one JSON object: bytes checked, gaps, reason of the end.
+Writes "begun" once it has its first byte, and at the end one JSON object: bytes checked, gaps, reason.
 """
 
 import json

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
 """A client of pmuxd in Python, written from docs/protocol.md and from nothing else.
 
-It is the proof that the page is complete, and the instrument of the integration tests: it checks what the page
-promises while it uses it (frame bounds, continuity of offsets, times that never go backwards, credit) and keeps each
-breach in Client.violations. Standard library only.
+It is the proof that the page is complete, and the instrument of the integration tests: it checks what the
+page promises while it uses it (frame bounds, continuity of offsets, times that never go backwards, credit)
+and keeps each breach in Client.violations. Standard library only.
 
-One thread reads, one sends; callers wait on conditions, each with a deadline. With reconnect=True a broken connection is
-made anew and everything goes on: requests are repeated (with keys), subscriptions resumed after the last byte,
-stdin streams opened again under the same writer.
+One thread reads, one sends; callers wait on conditions, each with a deadline. With reconnect=True a broken
+connection is made anew and everything goes on: requests are repeated (with keys), subscriptions resumed after
+the last byte, stdin streams opened again under the same writer.
 """
 
 import base64
@@ -41,7 +41,7 @@ NO_LIMIT = (1 << 63) - 1
 DEFAULT_CREDIT = 1 << 20
 DEFAULT_TIMEOUT = 30.0
 
-# Requests that may be repeated on a new connection without a key, as the page says or as their meaning allows.
+# What may be repeated on a new connection without a key, as the page says or as its meaning allows.
 HARMLESS = {"stop", "pause", "resume", "list", "show", "subscribe", "unsubscribe", "open-stdin",
             "close-stream",
             "close-stdin", "wait", "events", "renew", "daemon-status", "version", "remove", "cancel-input"}
@@ -181,7 +181,7 @@ class Subscription:
             return
         result = pending.value
         self.opened = True
-        # The answer of run, start and restart is that method's own: the subscription begins where the run does.
+        # The answer of run, start and restart is their own: the subscription begins where the run does.
         begin = result.get("from", result.get("offset"))
         if self.begin is None:
             self.begin = begin
@@ -276,7 +276,8 @@ class Subscription:
                 return None
             record = self._queue.popleft()
             self._consumed += 24 + len(record.data) if record.kind == K_DATA else 32
-            if self.auto_credit and self._granted < NO_LIMIT and self._granted - self._consumed <= self.window // 2:
+            left = self._granted - self._consumed
+            if self.auto_credit and self._granted < NO_LIMIT and left <= self.window // 2:
                 self._grant_locked(self._consumed + self.window)
         return record
 
@@ -862,7 +863,7 @@ class Client:
 
     def run(self, argv, env=None, subscribe=None, timeout=DEFAULT_TIMEOUT, auto_credit=True, method="run",
             **params):
-        """Start a process. Returns its result, or (result, subscription) when subscribe is given (True or params)."""
+        """Start a process. Returns its result; with subscribe (True or params) also the subscription."""
         params = _params(params)
         if method == "run":
             params["argv"] = [encode_bytes(a) for a in argv]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What every integration test stands on: a private daemon, compiled helper programs, checks of byte sequences."""
+"""What every integration test stands on: a private daemon, compiled helpers, checks of byte sequences."""
 
 import json
 import os
@@ -52,7 +52,7 @@ def need(name):
 
 
 class Sequence:
-    """The bytes that programs/sequence.c writes with a seed: blocks of 4096, each numbered, the rest the same in all."""
+    """What programs/sequence.c writes with a seed: blocks of 4096, each numbered, else all the same."""
 
     BLOCK = 4096
 
@@ -99,7 +99,8 @@ class Sequence:
         at = next((i for i in range(len(got)) if got[i] != want[i]), len(got))
         where = got.find(self.prefix)
         there = int.from_bytes(got[where + 8:where + 16], "little") if 0 <= where <= self.BLOCK - 16 else None
-        raise AssertionError("seed %d: byte %d differs (block %d + %d); in the piece: a block's begin at %d, number %s" % (
+        raise AssertionError("seed %d: byte %d differs (block %d + %d); in the piece a block begins at %d, "
+                             "number %s" % (
             self.seed, number * self.BLOCK + at, number, at, where, there))
 
 
