@@ -18,7 +18,7 @@
 #define SENDFILE_MIN (16 * 1024) /* below, a copy is cheaper than a second system call */
 
 bool client_writable(const Client *client) {
-        return client->greeted && !client->closing && !client->closed &&
+        return client->greeted && !client->closing && !client->closed && !client->failed &&
                evbuffer_get_length(client->out) == 0;
 }
 
@@ -40,6 +40,8 @@ static void client_wake_streams(Client *client) {
 static int client_write_out(Client *client) {
         int n;
 
+        if (client->failed)
+                return -ECONNRESET;
         while (evbuffer_get_length(client->out) > 0) {
                 n = evbuffer_write(client->out, client->fd);
                 if (n < 0 && (errno == EAGAIN || errno == EINTR))
@@ -108,16 +110,23 @@ static void client_needs_flush(Client *client) {
                 list_append(&client->set->flush, &client->flush_link);
 }
 
+/* The connection can not be saved. Those who send are its streams and requests, which must not be freed under
+ * their own feet: it is closed by the next flush. */
+static void client_fail(Client *client) {
+        client->failed = true;
+        client_needs_flush(client);
+}
+
 int client_send_frame(Client *client, FrameType type, uint32_t stream, const void *payload, size_t size) {
         FrameHeader header = { .size = (uint32_t)size, .type = (uint8_t)type, .stream = stream };
         uint8_t bytes[FRAME_HEADER_SIZE];
 
-        if (client->closed)
+        if (client->closed || client->failed)
                 return 0;
         frame_header_encode(bytes, &header);
         if (evbuffer_add(client->out, bytes, sizeof(bytes)) < 0 ||
             evbuffer_add(client->out, payload, size) < 0) {
-                client_close(client); /* half a frame may be queued: the connection can not be saved */
+                client_fail(client); /* half a frame may be queued */
                 return -ENOMEM;
         }
         client_needs_flush(client);
@@ -128,11 +137,11 @@ int client_send_json(Client *client, const json_t *object) {
         char *text;
         int r;
 
-        if (client->closed)
+        if (client->closed || client->failed)
                 return 0;
-        text = json_dumps(object, JSON_COMPACT);
+        text = object ? json_dumps(object, JSON_COMPACT) : NULL;
         if (!text) {
-                client_close(client);
+                client_fail(client);
                 return -ENOMEM;
         }
         r = client_send_frame(client, FRAME_CONTROL, 0, text, strlen(text));
@@ -152,8 +161,6 @@ void client_goodbye(Client *client, const Error *error) {
         if (text)
                 (void)client_send_frame(client, FRAME_GOODBYE, 0, text, strlen(text));
         free(text);
-        if (client->closed)
-                return;
         client->closing = true;
         (void)event_del(client->read_event);
 }
@@ -174,7 +181,7 @@ int client_send_data(Client *client, uint32_t stream, const void *head, size_t h
         n = writev(client->fd, iov, size > 0 ? 3 : 2);
         if (n < 0 && errno != EAGAIN && errno != EINTR) {
                 n = -errno;
-                client_close(client);
+                client_fail(client);
                 return (int)n;
         }
         sent = n < 0 ? 0 : (size_t)n;
@@ -184,7 +191,7 @@ int client_send_data(Client *client, uint32_t stream, const void *head, size_t h
                 sent -= skip;
                 if (skip < iov[i].iov_len &&
                     evbuffer_add(client->out, (char *)iov[i].iov_base + skip, iov[i].iov_len - skip) < 0) {
-                        client_close(client);
+                        client_fail(client);
                         return -ENOMEM;
                 }
         }
@@ -197,8 +204,8 @@ int client_send_data(Client *client, uint32_t stream, const void *head, size_t h
 static int client_keep_rest(Client *client, int fd, off_t offset, size_t size) {
         if (pread(fd, client->set->scratch, size, offset) != (ssize_t)size ||
             evbuffer_add(client->out, client->set->scratch, size) < 0) {
-                client_close(client); /* half a frame has been sent: the connection can not be saved */
-                return -EIO;
+                client_fail(client); /* half a frame has been sent */
+                return -ECONNRESET;
         }
         (void)event_add(client->write_event, NULL);
         return 0;
@@ -222,13 +229,13 @@ int client_send_file(Client *client, uint32_t stream, const void *head, size_t h
         n = send(client->fd, bytes, sizeof(bytes), MSG_MORE | MSG_NOSIGNAL);
         if (n < 0 && errno != EAGAIN && errno != EINTR) {
                 n = -errno;
-                client_close(client);
+                client_fail(client);
                 return (int)n;
         }
         n = MAX(n, 0);
         if ((size_t)n < sizeof(bytes)) { /* the socket is full */
                 if (evbuffer_add(client->out, bytes + n, sizeof(bytes) - (size_t)n) < 0) {
-                        client_close(client);
+                        client_fail(client);
                         return -ENOMEM;
                 }
                 return client_keep_rest(client, fd, position, size);

@@ -159,7 +159,7 @@ static int client_check_frame(Client *client, const uint8_t *bytes, size_t avail
 }
 
 static bool client_goes_on(Client *client) {
-        if (client->closed || client->closing)
+        if (client->closed || client->closing || client->failed)
                 return false;
         if (evbuffer_get_length(client->out) > LIMIT_REPLY_BYTES) {
                 client->stalled = true;

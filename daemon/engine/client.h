@@ -81,6 +81,7 @@ struct Client {
         bool greeted;
         bool closing; /* flush, then close */
         bool closed;  /* to be freed at the end of the turn */
+        bool failed;  /* something could not be sent: the next flush closes it */
         bool stalled; /* not read from, as it does not read its replies */
 };
 
@@ -110,8 +111,8 @@ int client_new(Client **ret_client, ClientSet *set, int fd, Error *reterr_error)
 void client_close(Client *client);
 /** client_goodbye() - say why (GOODBYE), then close when that is sent. */
 void client_goodbye(Client *client, const Error *error);
-/** client_send_json() - queue a CONTROL frame. 'object' is borrowed. Return: 0; -ENOMEM: the connection is
- * closed. */
+/** client_send_json() - queue a CONTROL frame. 'object' is borrowed; NULL: memory ran out before. Return: 0;
+ * -ENOMEM: the next flush closes the connection, not before, so that a sender outlives what it sends. */
 int client_send_json(Client *client, const json_t *object);
 /** client_send_frame() - queue a small frame on a stream (ACK, the end of a subscription). */
 int client_send_frame(Client *client, FrameType type, uint32_t stream, const void *payload, size_t size);
@@ -121,7 +122,7 @@ int client_send_frame(Client *client, FrameType type, uint32_t stream, const voi
  * @head:  RECORD_HEADER_SIZE bytes and what belongs to a record without bytes
  * @data:  size bytes or NULL
  *
- * Only when client_writable(). Return: 0 or -errno (the connection is closed).
+ * Only when client_writable(). Return: 0 or -errno (the next flush closes the connection).
  */
 int client_send_data(Client *client, uint32_t stream, const void *head, size_t head_size, const void *data,
                      size_t size);
@@ -130,7 +131,8 @@ int client_send_data(Client *client, uint32_t stream, const void *head, size_t h
  * through the engine
  * @fd:  borrowed; 'size' bytes at 'offset' must be there
  *
- * Return: 0; -EIO: the file could not be read and nothing was sent; -errno (the connection is closed).
+ * Return: 0; -EIO: the file could not be read and nothing was sent; -errno (the next flush closes the
+ * connection).
  */
 int client_send_file(Client *client, uint32_t stream, const void *head, size_t head_size, int fd,
                      uint64_t offset, size_t size);

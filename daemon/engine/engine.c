@@ -52,7 +52,7 @@ static void engine_quit(Engine *engine, int status) {
 }
 
 static void engine_on_keeper_lost(void *userdata) {
-        (void)fprintf(stderr, "<3>engine: the keeper is gone\n");
+        (void)fprintf(stderr, "<3>engine: the keeper is gone, or there is no memory to tell it something\n");
         engine_quit(userdata, 1);
 }
 
@@ -312,22 +312,6 @@ static int engine_start(Engine *engine, const char *socket_path, const char *sta
         return r;
 }
 
-static void engine_deinit(Engine *engine) {
-        engine->quit = true;
-        if (engine->status == 0) /* else what is queued may not be stored */
-                client_set_flush(&engine->clients);
-        client_set_deinit(&engine->clients);
-        for (size_t i = 0; i < LISTENERS_MAX; i++)
-                (void)listener_free(engine->listeners[i]);
-        supervisor_deinit(&engine->supervisor);
-        if (engine->tree_event)
-                event_free(engine->tree_event);
-        (void)tree_root_free(engine->tree_root);
-        (void)keeper_link_free(engine->link);
-        if (engine->base)
-                event_base_free(engine->base);
-}
-
 static void engine_loop(Engine *engine) {
         bool more;
 
@@ -342,12 +326,26 @@ static void engine_loop(Engine *engine) {
         }
 }
 
+/* jansson does not notice everywhere that it got no memory: it sends half an object, cuts a string short, or
+ * writes beyond a buffer. An engine that ends is replaced; one that goes on like that is not to be trusted.
+ */
+static void *engine_json_malloc(size_t size) {
+        void *p = malloc(size);
+
+        if (!p) {
+                (void)fprintf(stderr, "<2>engine: out of memory, starting anew\n");
+                _exit(1);
+        }
+        return p;
+}
+
 int engine_run(const char *socket_path, const char *state_dir) {
         static Engine engine; /* large: not on the stack */
         Error error = {};
         int r;
 
         (void)signal(SIGPIPE, SIG_IGN);
+        json_set_alloc_funcs(engine_json_malloc, free);
         (void)prctl(PR_SET_NAME, "pmuxd-engine");
         r = engine_start(&engine, socket_path, state_dir, &error);
         if (r < 0) {
@@ -355,6 +353,7 @@ int engine_run(const char *socket_path, const char *state_dir) {
                 engine.status = 1;
         } else
                 engine_loop(&engine);
-        engine_deinit(&engine);
+        /* Nothing is closed or freed: a connection that we close would look like a client that left, and
+         * what follows from that is not ours to do any more. The next engine finds everything as after a kill. */
         return engine.status;
 }

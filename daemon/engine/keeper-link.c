@@ -269,8 +269,13 @@ int keeper_link_put(KeeperLink *link, KeeperLabel label, uint64_t process, uint3
         return keeper_link_send(link, &message, &fd, 1);
 }
 
+void keeper_link_tell(KeeperLink *link, const KeeperMessage *message) {
+        if (keeper_link_queue(link, message, NULL, 0) < 0)
+                link->ops->on_lost(link->userdata);
+}
+
 void keeper_link_drop(KeeperLink *link, KeeperLabel label, uint64_t process, uint32_t run) {
         KeeperMessage message = { .type = KEEPER_DROP, .label = label, .process = process, .run = run };
 
-        (void)keeper_link_queue(link, &message, NULL, 0);
+        keeper_link_tell(link, &message);
 }

@@ -14,7 +14,7 @@ typedef struct KeeperLink KeeperLink;
 
 typedef struct KeeperLinkOps {
         void (*on_message)(const KeeperMessage *message, void *userdata);
-        void (*on_lost)(void *userdata); /* the keeper is gone: the engine must end */
+        void (*on_lost)(void *userdata); /* the keeper is gone or cannot be told: the engine must end */
 } KeeperLinkOps;
 
 /* What the keeper handed over for one process; looked up by process and run. */
@@ -54,6 +54,9 @@ DEFINE_CLEANUP(KeeperLink *, keeper_link_free);
  * @fds:  owned by the link from now on, also on failure; closed when they have been sent
  */
 int keeper_link_queue(KeeperLink *link, const KeeperMessage *message, const int *fds, size_t n_fds);
+/** keeper_link_tell() - queue a message without descriptors that must not be missed: when there is no memory
+ * for it, on_lost is called, so that the next engine says it. */
+void keeper_link_tell(KeeperLink *link, const KeeperMessage *message);
 /** keeper_link_flush() - send what is queued, in order; waits for room in the socket (the keeper always
  * reads). */
 void keeper_link_flush(KeeperLink *link);

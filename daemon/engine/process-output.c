@@ -37,7 +37,7 @@ static void output_forget(Process *process, unsigned i) {
 
 static void output_on_eof(Process *process, unsigned i) {
         output_forget(process, i);
-        process_record(process, RECORD_CLOSED, process->outputs[i].source, 0);
+        (void)process_record(process, RECORD_CLOSED, process->outputs[i].source, 0);
         process_set_ended(process, output_ended_bits(process, i));
         if ((process->run.ended & (RUN_STDOUT_CLOSED | RUN_STDERR_CLOSED)) ==
             (RUN_STDOUT_CLOSED | RUN_STDERR_CLOSED))
@@ -111,8 +111,10 @@ void process_disk_retry(Process *process) {
         Log *log;
         int r;
 
-        if (process_log(process, &log, &error) < 0)
+        if (process_log(process, &log, &error) < 0) {
+                output_wait(process, &error);
                 return;
+        }
         if (process->discard_fd >= 0) {
                 r = log_discard_end(log, process->discard_fd, &error);
                 if (r < 0) {
@@ -129,37 +131,51 @@ void process_disk_retry(Process *process) {
         process_grown(process);
 }
 
-/* Returns 0 and *ret_n (0: end of file), -EAGAIN, -EBUSY: blocked, or an error that ends the stream. */
-int process_output_read(Process *process, unsigned i, size_t max, size_t *ret_n) {
+/* Something is wrong that may pass (no descriptor, no memory, an error of the disk): the process waits. */
+static void output_wait(Process *process, const Error *error) {
+        (void)fprintf(stderr, "<3>process %" PRIu64 ": cannot log its output, trying again: %s\n", process->id,
+                      error->text);
+        process->waits_for_disk = true;
+        outputs_block(process);
+        process->disk_retry_usec = clock_monotonic_usec() + DISK_RETRY_USEC;
+        process_arm_timer(process);
+}
+
+static int output_move(Process *process, unsigned i, size_t max, size_t *ret_n, Error *reterr_error) {
         ProcessOutput *output = &process->outputs[i];
-        Error error = {};
         Log *log;
         int r;
 
         for (;;) {
-                r = process_log(process, &log, &error);
+                r = process_log(process, &log, reterr_error);
                 if (r < 0)
                         return r;
-                if (process->discard_fd >= 0) {
-                        r = log_discard(log, process->discard_fd, output->fd, max, ret_n, &error);
-                        break;
-                }
-                r = log_splice(log, output->source, process->run.run, output->fd, max, ret_n, &error);
+                if (process->discard_fd >= 0)
+                        return log_discard(log, process->discard_fd, output->fd, max, ret_n, reterr_error);
+                r = log_splice(log, output->source, process->run.run, output->fd, max, ret_n, reterr_error);
                 if (r == -EDQUOT) {
                         process->waits_for_reader = true;
                         outputs_block(process);
                         return -EBUSY;
                 }
                 if (r != -ENOSPC)
-                        break;
+                        return r;
                 r = output_on_full_disk(process, log);
                 if (r < 0)
                         return r;
         }
-        if (r < 0 && r != -EAGAIN)
-                (void)fprintf(stderr, "<3>process %" PRIu64 ": cannot log its output: %s\n", process->id,
-                              error.text);
-        return r;
+}
+
+/* Returns 0 and *ret_n (0: end of file), -EAGAIN, -EBUSY: it goes on when the disk or a reader lets it. */
+int process_output_read(Process *process, unsigned i, size_t max, size_t *ret_n) {
+        Error error = {};
+        int r;
+
+        r = output_move(process, i, max, ret_n, &error);
+        if (r == -EAGAIN || r == -EBUSY || r >= 0)
+                return r;
+        output_wait(process, &error);
+        return -EBUSY;
 }
 
 static void output_on_readable(evutil_socket_t fd, short what, void *userdata) {
@@ -179,13 +195,6 @@ static void output_on_readable(evutil_socket_t fd, short what, void *userdata) {
                 process_grown(process);
         if (r == 0 && n == 0)
                 output_on_eof(process, i);
-        else if (r < 0 && r != -EAGAIN && r != -EBUSY) {
-                /* a log that cannot be written: the process waits, and it is tried again */
-                process->waits_for_disk = true;
-                outputs_block(process);
-                process->disk_retry_usec = clock_monotonic_usec() + DISK_RETRY_USEC;
-                process_arm_timer(process);
-        }
 }
 
 void process_outputs_start(Process *process) {
@@ -196,7 +205,11 @@ void process_outputs_start(Process *process) {
                         continue;
                 (void)event_assign(&output->event, process->host->base, output->fd, EV_READ | EV_PERSIST,
                                    output_on_readable, process);
-                (void)event_add(&output->event, NULL);
+                if (event_add(&output->event, NULL) < 0) { /* out of memory: it waits as on a full disk */
+                        process->waits_for_disk = true;
+                        process->disk_retry_usec = clock_monotonic_usec() + DISK_RETRY_USEC;
+                        process_arm_timer(process);
+                }
         }
 }
 
@@ -245,7 +258,9 @@ void process_claim(Process *process) {
         process_arm_timer(process);
 }
 
-static uint64_t exit_word(const ExitRecord *exit) {
+uint64_t process_exit_word(const Process *process) {
+        const ExitRecord *exit = &process->run.exit;
+
         if (!exit->known)
                 return EXIT_WORD_UNKNOWN;
         if (exit->signal != 0)
@@ -261,7 +276,7 @@ void process_finish_exit(Process *process) {
                 while (process->outputs[i].fd >= 0 && process->exit_left[i] > 0) {
                         r = process_output_read(process, i, MAX(process->exit_left[i], PIPE_FULL), &n);
                         if (r == -EBUSY)
-                                return; /* goes on when the disk or the reader lets it */
+                                return;
                         if (r < 0 || n == 0) {
                                 process->exit_left[i] = 0;
                                 if (r == 0)
@@ -270,7 +285,20 @@ void process_finish_exit(Process *process) {
                         }
                         process->exit_left[i] -= MIN(process->exit_left[i], n);
                 }
+        if (process_record(process, RECORD_EXIT, SOURCE_NONE, process_exit_word(process)) < 0) {
+                process->waits_for_disk = true;
+                outputs_block(process); /* what comes later must stand behind the record */
+                process->disk_retry_usec = clock_monotonic_usec() + DISK_RETRY_USEC;
+                process_arm_timer(process);
+                return;
+        }
         process->exit_pending = false;
-        process_record(process, RECORD_EXIT, SOURCE_NONE, exit_word(&process->run.exit));
         process_set_ended(process, RUN_LOGGED_EXIT);
+}
+
+void process_lift_claims(Process *process) {
+        LIST_FOREACH(ProcessReader, reader, &process->readers, link)
+                reader->lossless = false;
+        process->claim_usec = 0;
+        process_reader_moved(process);
 }

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -47,16 +48,19 @@ static int start_pipe(int *ret_child, int *ret_engine, bool to_child) {
         return fd_set_nonblock(*ret_engine, true);
 }
 
-static int start_open_file(const StdioConfig *stdio, bool output, int *ret_fd) {
+static int start_open_file(const StdioConfig *stdio, bool output, mode_t mask, int *ret_fd) {
         const char *path = stdio->kind == STDIO_FILE ? stdio->path : "/dev/null";
-        int fd;
+        int fd, r;
 
         /* non-blocking only while it is opened, so that a FIFO without a peer does not hold the engine */
+        mask = umask(mask);
         fd = open(path,
                   (output ? O_WRONLY | O_CREAT | O_APPEND : O_RDONLY) | O_NONBLOCK | O_NOCTTY | O_CLOEXEC,
                   0666);
-        if (fd < 0)
-                return -errno;
+        r = fd < 0 ? -errno : 0;
+        (void)umask(mask);
+        if (r < 0)
+                return r;
         *ret_fd = fd;
         return fd_set_nonblock(fd, false);
 }
@@ -74,7 +78,7 @@ static int start_open_stdio(Start *start, const ProcessConfig *config, Error *re
                         r = start_pipe(&start->fds[START_CHILD_STDIN + i],
                                        &start->fds[START_ENGINE_STDIN + i], i == 0);
                 else
-                        r = start_open_file(stdios[i], i != 0, &start->fds[START_CHILD_STDIN + i]);
+                        r = start_open_file(stdios[i], i != 0, config->umask, &start->fds[START_CHILD_STDIN + i]);
                 if (r < 0) {
                         (void)error_set_errno(reterr_error, r, "cannot open %s%s%s", steps[i],
                                               stdios[i]->path ? " " : "",
@@ -215,7 +219,7 @@ int process_respawn(Process *process, Error *reterr_error) {
 static void process_forget(Process *process) {
         KeeperMessage message = { .type = KEEPER_FORGET, .process = process->id, .run = process->run.run };
 
-        (void)keeper_link_queue(process->host->link, &message, NULL, 0);
+        keeper_link_tell(process->host->link, &message);
 }
 
 static void process_drop_stdin(Process *process) {
@@ -230,8 +234,12 @@ static void process_on_spawn_failed(Process *process, const KeeperMessage *messa
         Tree tree = process_tree(process);
         Error error;
 
-        (void)error_set_errno(&error, message->error, "cannot start '%.200s': %s", process->config.argv[0],
-                              message->text);
+        if (strcmp(message->text, "chdir") == 0)
+                (void)error_set_errno(&error, message->error, "cannot start '%.200s': chdir to '%.200s'",
+                                      process->config.argv[0], process->config.cwd);
+        else
+                (void)error_set_errno(&error, message->error, "cannot start '%.200s': %s", process->config.argv[0],
+                                      message->text);
         error.code = ERROR_SPAWN;
         (void)error_set_step(&error, 0, message->text);
         process->spawn_error = error;
@@ -252,7 +260,7 @@ static void process_begin_running(Process *process, int pid) {
         process->run.pid = pid;
         tree = process_tree(process);
         (void)tree_watch(process->host->tree_root, &tree);
-        process_record(process, RECORD_START, SOURCE_NONE, (uint64_t)pid);
+        (void)process_record(process, RECORD_START, SOURCE_NONE, (uint64_t)pid);
         (void)process_transit(process, PROCESS_EVENT_SPAWNED);
         process_outputs_start(process);
         if (process->config.lease == LEASE_TIME)
@@ -324,7 +332,13 @@ void process_on_exited(Process *process, const KeeperMessage *message) {
                 process_begin_running(process, message->pid);
         process_fill_exit(process, message);
         process_begin_exit(process);
+        if (process->state == PROCESS_PAUSED) { /* its descendants live on, and nothing else would thaw them */
+                Tree tree = process_tree(process);
+
+                (void)tree_freeze(process->host->tree_root, &tree, false, NULL);
+        }
         (void)process_transit(process, PROCESS_EVENT_EXIT);
+        process_changed(process, PROCESS_CHANGED_PAUSED);
         process_forget(process);
         process_set_ended(process, RUN_EXITED);
         process->host->ops->on_event(process, "exited", process->host->userdata);
@@ -333,15 +347,15 @@ void process_on_exited(Process *process, const KeeperMessage *message) {
 }
 
 void process_lose(Process *process) {
-        process->run.exit = (ExitRecord){ .code = -1, .oom = -1, .cause = "unknown" };
+        if (!(process->run.ended & RUN_EXITED)) /* else its status was recorded in time */
+                process->run.exit = (ExitRecord){ .code = -1, .oom = -1, .cause = "unknown" };
         if (process->run.end_usec == 0)
                 process->run.end_usec = clock_realtime_usec();
-        process->state = PROCESS_EXITED;
+        process->state = process->run.ended & RUN_FAILED ? PROCESS_FAILED : PROCESS_EXITED;
         process->is_adopted = true;
         if (!(process->run.ended & RUN_LOGGED_EXIT))
-                process_record(process, RECORD_EXIT, SOURCE_NONE, EXIT_WORD_UNKNOWN);
-        process_set_ended(process,
-                          RUN_EXITED | RUN_STDOUT_CLOSED | RUN_STDERR_CLOSED | RUN_EMPTY | RUN_LOGGED_EXIT);
+                (void)process_record(process, RECORD_EXIT, SOURCE_NONE, process_exit_word(process));
+        process_set_ended(process, RUN_EXITED | RUN_STDOUT_CLOSED | RUN_STDERR_CLOSED | RUN_EMPTY | RUN_LOGGED_EXIT);
         process->host->ops->on_event(process, "exited", process->host->userdata);
 }
 
@@ -394,7 +408,7 @@ static void process_adopt_running(Process *process) {
             process_log(process, &log, NULL) >= 0 &&
             (log_last_record(log, RECORD_INPUT, process->run.run, &chunk) <= 0 ||
              chunk.argument < stdin_log_accepted(stdin_log)))
-                process_record(process, RECORD_INPUT, SOURCE_STDIN, stdin_log_accepted(stdin_log));
+                (void)process_record(process, RECORD_INPUT, SOURCE_STDIN, stdin_log_accepted(stdin_log));
         process_deliver(process);
         process_arm_timer(process);
 }

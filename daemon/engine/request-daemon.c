@@ -86,7 +86,7 @@ static int daemon_stop_check(Wait *wait) {
                 if (wait->targets[i].process && !process_stop_finished(wait->targets[i].process))
                         return 0;
         wait->host->stopping = true;
-        return wait_answer(wait, NULL, NULL);
+        return wait_answer(wait, json_object(), NULL);
 }
 
 int daemon_stop(RequestHost *host, Request *request, uint64_t grace_usec, Error *reterr_error) {

@@ -38,22 +38,18 @@ static Request *request_free(Request *request) {
 
 /* Takes over 'result' and 'error'. */
 static void request_send(Client *client, json_t *id, json_t *result, json_t *error) {
-        json_t *object;
+        json_t *object = NULL;
 
-        object = json_pack("{s:s, s:O?, s:o*, s:o*}", "jsonrpc", "2.0", "id", id, "result", result, "error",
-                           error);
-        if (object)
-                (void)client_send_json(client, object);
-        else
-                client_close(client); /* out of memory: the client asks again elsewhere, with its key */
+        if (result || error)
+                object = json_pack("{s:s, s:O?, s:o*, s:o*}", "jsonrpc", "2.0", "id", id, "result", result,
+                                   "error", error);
+        (void)client_send_json(client, object); /* out of memory: the client asks again, with its key */
         json_decref(object);
 }
 
 void request_answer(Request *request, json_t *result, const Error *error) {
-        if (!result && error && error->code != ERROR_NONE)
-                request_send(request->client, request->id, NULL, error_to_json(error));
-        else
-                request_send(request->client, request->id, result ? result : json_object(), NULL);
+        request_send(request->client, request->id, result,
+                     !result && error && error->code != ERROR_NONE ? error_to_json(error) : NULL);
         (void)request_free(request);
 }
 
@@ -121,6 +117,8 @@ int request_dispatch(RequestHost *host, Client *client, const char *text, size_t
         int r;
 
         object = json_loadb(text, size, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &json_error);
+        if (!object && json_error_code(&json_error) == json_error_out_of_memory)
+                return -ENOMEM;
         if (!object)
                 return request_parse_error(client, &json_error);
         request = calloc(1, sizeof(*request));
@@ -137,6 +135,8 @@ int request_dispatch(RequestHost *host, Client *client, const char *text, size_t
                 return 0;
         if (r < 0 && error.code == ERROR_NONE)
                 (void)error_set_errno(&error, r, "the request failed");
+        if (r >= 0 && !result)
+                result = json_object();
         request_answer(request, r < 0 ? NULL : result, r < 0 ? &error : NULL);
         return 0;
 }

@@ -50,8 +50,8 @@ int request_dispatch(RequestHost *host, Client *client, const char *text, size_t
 /** request_defer() - a handler's request will be answered later. @on_cancel: see Request. Return:
  * REQUEST_WAITS or -errno. */
 int request_defer(Request *request, void (*on_cancel)(Request *request), void *waiter, Error *reterr_error);
-/** request_answer() - answer a deferred request and free it. @result: taken over; NULL: @error is sent, or {}
- * without one. */
+/** request_answer() - answer a deferred request and free it. @result: taken over; NULL: @error is sent;
+ * without one, memory ran out: the connection is closed at the end of the turn. */
 void request_answer(Request *request, json_t *result, const Error *error);
 /** requests_drop() - the connection is gone: drop what waits for it. */
 void requests_drop(Client *client);

@@ -203,7 +203,7 @@ static int subscription_step(Subscription *sub, Log *log, size_t *budget) {
                         return -1;
                 }
                 if (r < 0)
-                        return r; /* the connection is closed, and with it this stream */
+                        return r; /* the connection is about to be closed, and with it this stream */
                 *budget -= MIN(*budget, chunk.size + RECORD_HEADER_SIZE);
         }
         sub->cursor = cursor;

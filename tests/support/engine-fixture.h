@@ -133,6 +133,9 @@ static void fixture_control(FixtureClient *client, const uint8_t *payload, size_
 
         json_decref(client->last);
         client->last = json_loadb((const char *)payload, size, JSON_ALLOW_NUL, &error);
+        if (!json_is_object(client->last))
+                (void)fprintf(stderr, "not an object: '%.*s': %s\n", (int)size, (const char *)payload,
+                              error.text);
         assert(json_is_object(client->last));
         assert(json_is_string(json_object_get(client->last, "jsonrpc")));
         id = json_object_get(client->last, "id");
@@ -274,7 +277,7 @@ static void fixture_clean(void) {
         fixture_settle(NULL);
         LIST_FOREACH(Process, process, &engine.supervisor.processes, link) {
                 assert(!process_is_alive(process));
-                assert(process_is_over(process) || process->waits_for_reader);
+                assert(process_is_over(process) || process->waits_for_reader || process->waits_for_disk);
                 supervisor_remove(&engine.supervisor, process);
         }
         fixture_settle(NULL);
