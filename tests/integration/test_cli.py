@@ -6,7 +6,7 @@ import signal
 import subprocess
 import time
 
-from pmux_client import decode_bytes
+from pmux_client import K_DATA, decode_bytes
 from pmux_daemon import alive, wait_until
 from pmux_test import PmuxTest, Sequence, need, program, scale
 
@@ -69,6 +69,75 @@ class CommandLine(PmuxTest):
                 n_kills += 1
         self.assertEqual(sequence.finish(), total)
         self.assertEqual(process.wait(20), 5)
+
+    def test_stdin_survives_engine_kills(self):
+        """A pipe in front and a pipe behind: `pmux run -- cat` and `pmux write` carry each byte once."""
+        n_blocks = scale(1000, 6000, 50000)
+        path = os.path.join(self.tmp, "in")
+        sequence = Sequence(15)
+        with open(path, "wb") as file:
+            for number in range(n_blocks):
+                file.write(sequence.block(number))
+        out = self.client(reconnect=True)
+        copied = out.run(["/bin/cat"], name="copied", retention_bytes=n_blocks * 4096 * 2)
+        with open(path, "rb") as one, open(path, "rb") as two:
+            run = self.daemon.cli_start("run", "--", "cat", stdin=one, stderr=subprocess.DEVNULL)
+            write = self.daemon.cli_start("write", "--eof", "copied", stdin=two, stdout=subprocess.DEVNULL,
+                                          stderr=subprocess.DEVNULL)
+        self.addCleanup(run.stdout.close)
+        n = n_kills = 0
+        while True:
+            data = run.stdout.read(1 << 18)
+            if not data:
+                break
+            sequence.feed(data)
+            n += len(data)
+            if n > (n_kills + 1) * n_blocks * 4096 // 10 and n_kills < 8:
+                self.daemon.kill_engine()
+                n_kills += 1
+        self.assertEqual(sequence.finish(), n_blocks * 4096)
+        self.assertEqual(run.wait(20), 0)
+        self.assertEqual(write.wait(60), 0)
+        self.assert_code(self.ended(out, copied["id"]), 0)
+        sequence = Sequence(15)
+        for record in out.subscribe("copied"):
+            if record.kind == K_DATA:
+                sequence.feed(record.data)
+        self.assertEqual(sequence.finish(), n_blocks * 4096)
+
+    def test_a_slow_reader_of_run_makes_the_child_wait(self):
+        """As a pipe would, beyond what retention keeps; `show` says who it is."""
+        total = 160 << 20
+        client = self.client()
+        process = self.daemon.cli_start("run", "-n", "slow", "--", program("sequence"), "-o", str(total),
+                                        "-s", "16")
+        self.addCleanup(process.stdout.close)
+        self.addCleanup(process.stderr.close)
+        wait_until(lambda: client.list() and client.show("slow")["waiting_for"] == process.pid,
+                   what="the child to wait")
+        self.assertLess(client.show("slow")["log"]["end"], 128 << 20)
+        sequence = Sequence(16)
+        while data := process.stdout.read(1 << 20):
+            sequence.feed(data)
+        self.assertEqual(sequence.finish(), total)
+        self.assertEqual(process.stderr.read(), b"")
+        self.assertEqual(process.wait(20), 0)
+
+    def test_a_slow_reader_without_lossless_is_told_what_it_missed(self):
+        total = 160 << 20
+        client = self.client()
+        process = self.daemon.cli_start("run", "-n", "fast", "--no-lossless", "--", program("sequence"), "-o",
+                                        str(total),
+                                        "-s", "16")
+        self.addCleanup(process.stdout.close)
+        self.addCleanup(process.stderr.close)
+        wait_until(lambda: client.list() and client.show("fast")["state"] == "exited", what="the child's end")
+        n = 0
+        while data := process.stdout.read(1 << 20):
+            n += len(data)
+        self.assertLess(n, total)
+        self.assertIn(str(total - n).encode(), process.stderr.read(), "the number of bytes that are missing")
+        self.assertEqual(process.wait(20), 0)
 
     def test_logs_follow_survives_engine_kills(self):
         client = self.client(reconnect=True)

@@ -167,11 +167,13 @@ class Input(PmuxTest):
 
     def test_end_of_file_is_in_order_and_final(self):
         client = self.client()
-        run, subscription = client.run(["/bin/cat"], subscribe=True)
+        run, subscription = self.sh(client, "cat; echo end; exec sleep 1000", subscribe=True)
         client.write(run["id"], b"a" * 500_000, eof=True)
         self.assert_error("stdin-closed", client.write, run["id"], b"late")
         client.close_stdin(run["id"])  # harmless to repeat
-        self.assertEqual(data_of(subscription.collect()), b"a" * 500_000)
+        self.assertEqual(subscription.read_until_bytes(b"end\n"), b"a" * 500_000 + b"end\n")
+        client.stop(run["id"], now=True)
+        self.assert_error("not-running", client.write, run["id"], b"later")
 
     def test_stdin_that_the_process_closed(self):
         client = self.client()
