@@ -7,6 +7,7 @@ LIMIT(  REQUESTS_PER_CLIENT,     256,                "requests-per-client")   /*
 LIMIT(  STREAMS_PER_CLIENT,      256,                "streams-per-client")    /* streams of one connection */
 LIMIT(  PROCESSES,               20000,              "processes")             /* known, running or not */
 LIMIT(  EVENTS,                  10000,              "events")                /* kept for those who come back */
+LIMIT(  KEYS,                    10000,              "keys")                  /* of requests that were carried out, kept for an hour */
 LIMIT(  FRAME_BYTES,             64 * 1024 * 1024,   "frame-bytes")           /* half-received large frames, all together */
 LIMIT(  REPLY_BYTES,             256 * 1024,         "reply-bytes")           /* unread replies before a client is not read from */
 LIMIT(  STDIN_BYTES,             16 * 1024 * 1024,   "stdin-bytes")           /* accepted and not taken, per process */

@@ -16,7 +16,7 @@ void process_close_stdin(Process *process) {
         (void)event_del(&process->stdin_event);
         process->stdin_fd = fd_close(process->stdin_fd);
         keeper_link_drop(process->host->link, KEEPER_LABEL_STDIN, process->id, process->run.run);
-        process_record(process, RECORD_CLOSED, SOURCE_STDIN, 0);
+        (void)process_record(process, RECORD_CLOSED, SOURCE_STDIN, 0);
         process_changed(process, PROCESS_CHANGED_STDIN);
 }
 
@@ -132,7 +132,7 @@ int process_input(Process *process, const StdinWriter *writer, uint64_t position
         if (r < 0)
                 return r;
         if (stdin_log_accepted(log) > before)
-                process_record(process, RECORD_INPUT, SOURCE_STDIN, stdin_log_accepted(log));
+                (void)process_record(process, RECORD_INPUT, SOURCE_STDIN, stdin_log_accepted(log));
         process_deliver(process);
         return 0;
 }

@@ -106,6 +106,16 @@ static int output_on_full_disk(Process *process, Log *log) {
         return process->waits_for_disk ? -EBUSY : 0;
 }
 
+/* Something is wrong that may pass (no descriptor, no memory, an error of the disk): the process waits. */
+static void output_wait(Process *process, const Error *error) {
+        (void)fprintf(stderr, "<3>process %" PRIu64 ": cannot log its output, trying again: %s\n",
+                      process->id, error->text);
+        process->waits_for_disk = true;
+        outputs_block(process);
+        process->disk_retry_usec = clock_monotonic_usec() + DISK_RETRY_USEC;
+        process_arm_timer(process);
+}
+
 void process_disk_retry(Process *process) {
         Error error = {};
         Log *log;
@@ -129,16 +139,6 @@ void process_disk_retry(Process *process) {
         process->waits_for_disk = false;
         outputs_unblock(process);
         process_grown(process);
-}
-
-/* Something is wrong that may pass (no descriptor, no memory, an error of the disk): the process waits. */
-static void output_wait(Process *process, const Error *error) {
-        (void)fprintf(stderr, "<3>process %" PRIu64 ": cannot log its output, trying again: %s\n", process->id,
-                      error->text);
-        process->waits_for_disk = true;
-        outputs_block(process);
-        process->disk_retry_usec = clock_monotonic_usec() + DISK_RETRY_USEC;
-        process_arm_timer(process);
 }
 
 static int output_move(Process *process, unsigned i, size_t max, size_t *ret_n, Error *reterr_error) {

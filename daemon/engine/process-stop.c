@@ -22,7 +22,7 @@ void process_check_tree(Process *process) {
                 return;
         process->run.stop_deadline_monotonic_usec = 0;
         tree_release(process->host->tree_root, &tree);
-        process_record(process, RECORD_EMPTY, SOURCE_NONE, 0);
+        (void)process_record(process, RECORD_EMPTY, SOURCE_NONE, 0);
         process_set_ended(process, RUN_EMPTY);
         process->host->ops->on_event(process, "empty", process->host->userdata);
 }
@@ -88,7 +88,7 @@ int process_stop(Process *process, const char *cause, uint64_t grace_usec, int s
         else if (!under_way) {
                 int number = signal ? signal : process->config.stop_signal;
 
-                process_record(process, RECORD_SIGNAL, SOURCE_NONE, (uint64_t)number);
+                (void)process_record(process, RECORD_SIGNAL, SOURCE_NONE, (uint64_t)number);
                 stop_signal(process, number);
         }
         if (process_is_alive(process))
@@ -121,7 +121,7 @@ int process_signal(Process *process, int signal, ProcessScope scope, size_t *ret
                 r = keeper_link_queue(process->host->link, &message, NULL, 0);
         if (r < 0)
                 return r;
-        process_record(process, RECORD_SIGNAL, SOURCE_NONE, (uint64_t)signal);
+        (void)process_record(process, RECORD_SIGNAL, SOURCE_NONE, (uint64_t)signal);
         if (process->run.stop_cause[0] == '\0' || strncmp(process->run.stop_cause, "signal ", 7) == 0) {
                 (void)snprintf(process->run.stop_cause, sizeof(process->run.stop_cause), "signal %d", signal);
                 process_changed(process, PROCESS_CHANGED_RUN);

@@ -255,7 +255,7 @@ static bool record_comes_once(RecordKind kind) {
         return kind == RECORD_START || kind == RECORD_CLOSED || kind == RECORD_EXIT || kind == RECORD_EMPTY;
 }
 
-void process_record(Process *process, RecordKind kind, Source source, uint64_t argument) {
+int process_record(Process *process, RecordKind kind, Source source, uint64_t argument) {
         Error error = {};
         Log *log;
         int r;
@@ -263,13 +263,14 @@ void process_record(Process *process, RecordKind kind, Source source, uint64_t a
         r = process_log(process, &log, &error);
         if (r >= 0 && process->is_adopted && record_comes_once(kind) &&
             process_has_record(process, log, kind, source))
-                return;
+                return 0;
         if (r >= 0)
                 r = log_record(log, kind, source, process->run.run, argument, &error);
         if (r < 0)
                 (void)fprintf(stderr, "<4>process %" PRIu64 ": no '%s' record in its log: %s\n", process->id,
                               record_kind_name(kind), error.text);
         process_grown(process);
+        return r;
 }
 
 static void process_on_timer(evutil_socket_t fd, short what, void *userdata) {

@@ -197,8 +197,8 @@ void process_renew_lease(Process *process);
 void process_arm_timer(Process *process);
 /** process_grown() - tell the readers; private to process-*.c. */
 void process_grown(Process *process);
-/** process_record() - append a record without bytes, as well as can be. */
-void process_record(Process *process, RecordKind kind, Source source, uint64_t argument);
+/** process_record() - append a record without bytes; a failure is said on stderr. Return: 0 or -errno. */
+int process_record(Process *process, RecordKind kind, Source source, uint64_t argument);
 /** process_changed() - store and tell; private to process-*.c. */
 void process_changed(Process *process, unsigned changed);
 /** process_set_ended() - one of the three ends came; private to process-*.c. */
@@ -214,6 +214,11 @@ void process_outputs_close(Process *process);
 void process_abandon_outputs(Process *process);
 /** process_output_read() - move what the pipe holds into the log; private to process-*.c. */
 int process_output_read(Process *process, unsigned i, size_t max, size_t *ret_n);
+/** process_exit_word() - how the latest run ended, as the exit record has it (docs/protocol.md, section 4).
+ */
+uint64_t process_exit_word(const Process *process);
+/** process_lift_claims() - let no reader make the process wait any more: the daemon stops. */
+void process_lift_claims(Process *process);
 /** process_finish_exit() - log what was in the pipes when the main process ended, then the exit record. */
 void process_finish_exit(Process *process);
 /** process_disk_retry() - try again after a full disk. */

@@ -5,10 +5,11 @@
 #include <errno.h>
 #include <stdint.h>
 
+#include "daemon/engine/limits.h"
 #include "daemon/engine/registry-private.h"
 #include "daemon/engine/registry.h"
 
-#define EVENTS_MAX 10000
+#define EVENTS_MAX LIMIT_EVENTS
 #define EVENTS_PRUNE 128 /* so many may be kept beyond: they go together, every so many events */
 
 static int registry_prune_events(Registry *registry, uint64_t latest, Error *reterr_error) {

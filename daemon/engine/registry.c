@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/engine/limits.h"
 #include "daemon/engine/registry-private.h"
 #include "daemon/engine/registry-run-table.h"
 
@@ -17,7 +18,7 @@
 #define RESERVE_BYTES (RESERVE_PAGES * 4096)
 #define RESERVE_COMMITS 32
 
-#define KEYS_MAX 10000
+#define KEYS_MAX LIMIT_KEYS
 #define KEYS_PRUNE 64 /* so many may be kept beyond */
 #define KEY_LIFE_USEC (3600 * USEC_PER_SEC)
 
@@ -267,6 +268,24 @@ int registry_runs(Registry *registry, uint64_t process, unsigned max, RegistryRu
         }
 }
 
+int registry_find_run(Registry *registry, uint64_t process, uint32_t run, RegistryRun *ret_run,
+                      Error *reterr_error) {
+        StoreStatement *statement;
+        int r;
+
+        r = store_read(registry->store, STATEMENT_FIND_RUN, &statement, reterr_error);
+        if (r < 0)
+                return r;
+        store_bind_u64(statement, 1, process);
+        store_bind_u64(statement, 2, run);
+        r = store_step(registry->store, statement, reterr_error);
+        if (r <= 0)
+                return r;
+        registry_read_run(statement, 0, ret_run);
+        store_done(statement);
+        return 1;
+}
+
 /* --- keys of requests --- */
 
 /* The newest KEYS_MAX stay, and of those none that is older than its life. The clock may have jumped: then a
@@ -305,6 +324,18 @@ int registry_put_key(Registry *registry, const char *key, uint64_t time_usec, ui
                 return 0;
         registry->n_keys_put = 0;
         return registry_prune_keys(registry, id, time_usec, reterr_error);
+}
+
+uint64_t registry_key_count(Registry *registry) {
+        StoreStatement *statement;
+        uint64_t n;
+
+        if (store_read(registry->store, STATEMENT_KEY_COUNT, &statement, NULL) < 0 ||
+            store_step(registry->store, statement, NULL) <= 0)
+                return 0;
+        n = store_column_u64(statement, 0);
+        store_done(statement);
+        return n;
 }
 
 int registry_get_key(Registry *registry, const char *key, uint64_t *ret_process, uint32_t *ret_run,

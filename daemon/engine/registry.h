@@ -102,6 +102,10 @@ int registry_put_run(Registry *registry, const RegistryRun *run, Error *reterr_e
 int registry_runs(Registry *registry, uint64_t process, unsigned max, RegistryRunFn fn, void *userdata,
                   Error *reterr_error);
 
+/** registry_find_run() - one run of a process. Return: 1 and *ret_run; 0: there is none; -errno. */
+int registry_find_run(Registry *registry, uint64_t process, uint32_t run, RegistryRun *ret_run,
+                      Error *reterr_error);
+
 /** registry_add_event() - append; *ret_seq is one more than any before in this database. Keeps the newest
  * 10,000 (pruned now and then). */
 int registry_add_event(Registry *registry, uint64_t time_usec, const char *json, uint64_t *ret_seq,
@@ -117,6 +121,8 @@ int registry_event_range(Registry *registry, uint64_t *ret_oldest, uint64_t *ret
  * at most 10,000. */
 int registry_put_key(Registry *registry, const char *key, uint64_t time_usec, uint64_t process, uint32_t run,
                      Error *reterr_error);
+/** registry_key_count() - how many are kept. */
+uint64_t registry_key_count(Registry *registry);
 /** registry_get_key() - Return: 1 and what it did; 0: not known; -errno. */
 int registry_get_key(Registry *registry, const char *key, uint64_t *ret_process, uint32_t *ret_run,
                      Error *reterr_error);

@@ -31,6 +31,7 @@ static void limits_measure(const Request *request, uint64_t used[LIMIT_INDEX_N_]
 
         (void)registry_event_range(host->supervisor->registry, &oldest, &latest, NULL);
         used[LIMIT_INDEX_EVENTS] = latest > 0 ? latest + 1 - oldest : 0;
+        used[LIMIT_INDEX_KEYS] = registry_key_count(host->supervisor->registry);
         used[LIMIT_INDEX_CLIENTS] = host->clients->n_clients;
         used[LIMIT_INDEX_PROCESSES] = host->supervisor->n_processes;
         used[LIMIT_INDEX_FRAME_BYTES] = host->clients->frame_bytes;
@@ -85,6 +86,10 @@ static int daemon_stop_check(Wait *wait) {
         for (size_t i = 0; i < wait->n; i++)
                 if (wait->targets[i].process && !process_stop_finished(wait->targets[i].process))
                         return 0;
+        for (size_t i = 0; i < wait->n;
+             i++) /* what they wrote last goes into their logs now, whoever has not read on */
+                if (wait->targets[i].process)
+                        process_lift_claims(wait->targets[i].process);
         wait->host->stopping = true;
         return wait_answer(wait, json_object(), NULL);
 }

@@ -3,6 +3,7 @@
 /* list, show, wait, renew, cancel, version. */
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -66,45 +67,52 @@ static bool wait_target_met(const WaitTarget *target, int condition) {
         const Process *process = target->process;
         const unsigned closed = RUN_STDOUT_CLOSED | RUN_STDERR_CLOSED;
 
-        if (!process)
-                return true;
+        if (condition == WAIT_RUNNING || condition == WAIT_READY)
+                return process && process->state == PROCESS_RUNNING;
+        if (!process || process->run.run != target->run)
+                return true; /* removed, or started again: the run that was waited for is over */
         switch (condition) {
-        case WAIT_EXITED:
-                return !process_is_alive(process);
         case WAIT_CLOSED:
                 return process->state != PROCESS_STARTING && (process->run.ended & closed) == closed;
         case WAIT_EMPTY:
                 return !process_is_alive(process) &&
                        (process->run.run == 0 || process->run.ended & RUN_EMPTY);
         default:
-                return process->state == PROCESS_RUNNING;
+                return !process_is_alive(process);
         }
 }
 
-/* The last status that a target had, for one that may be removed while it is waited for. */
+/* Keeps the status of a target in the answer: when its condition is met, when it goes away, at the end. */
 static void wait_remember(Wait *wait, size_t i) {
+        WaitTarget *target = &wait->targets[i];
         json_t *status;
 
-        if (!wait->targets[i].process)
+        if (!target->process || target->flag)
                 return;
-        status = status_to_json(wait->targets[i].process);
+        status = status_of_run_to_json(wait->host->supervisor->registry, target->process, target->run);
         if (status)
                 (void)json_array_set_new(wait->context, i, status);
 }
 
 static int wait_check(Wait *wait) {
+        Error error = {};
         size_t n_met = 0;
         bool satisfied;
 
-        for (size_t i = 0; i < wait->n; i++)
-                if (wait_target_met(&wait->targets[i], wait->condition)) {
-                        n_met++;
-                        if (!wait->targets[i].flag) {
-                                wait->targets[i].flag = true;
-                                wait_remember(wait, i);
-                        }
+        for (size_t i = 0; i < wait->n; i++) {
+                WaitTarget *target = &wait->targets[i];
+
+                if (!target->process && wait->condition >= WAIT_RUNNING) {
+                        (void)error_set(&error, ERROR_NOT_FOUND, "process %" PRIu64 " was removed",
+                                        target->id);
+                        return wait_answer(wait, NULL, &error);
                 }
-        /* what has ended stays ended for all that are waited for; what runs must run now */
+                if (!target->flag && wait_target_met(target, wait->condition)) {
+                        wait_remember(wait, i);
+                        target->flag = true;
+                }
+                n_met += target->flag;
+        }
         satisfied = wait->any ? n_met > 0 : n_met == wait->n;
         if (!satisfied && !wait->timed_out)
                 return 0;
@@ -139,10 +147,9 @@ int request_wait(Request *request, Params *params, json_t **ret_result, Error *r
         wait->condition = condition;
         wait->any = any;
         wait->context = json_array();
-        for (size_t i = 0; wait->context && i < n; i++) {
+        wait->on_removed = wait_remember;
+        for (size_t i = 0; wait->context && i < n; i++)
                 (void)json_array_append_new(wait->context, json_null());
-                wait_remember(wait, i);
-        }
         return r;
 }
 

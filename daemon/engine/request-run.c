@@ -20,16 +20,24 @@ typedef struct StartWish {
         bool has_subscribe;
         bool existing; /* the key had been used */
         bool is_run;   /* a process that could not be started is removed again */
+        uint32_t run;  /* of a restart: the run to end; of an existing key: the run that it began */
         bool restart;  /* it has still to be stopped and started */
         bool takes_lease;
         char key[KEY_MAX + 1];
 } StartWish;
 
-static json_t *start_result(Process *process, const StartWish *wish) {
+static json_t *start_result(Wait *wait, Process *process, const StartWish *wish) {
+        const RegistryRun *run = &process->run;
+        RegistryRun earlier;
+
+        if (wish->existing && wish->run != run->run &&
+            registry_find_run(wait->host->supervisor->registry, process->id, wish->run, &earlier, NULL) > 0)
+                run = &earlier; /* what the first request began */
+
         return json_pack("{s:I, s:o, s:I, s:I, s:I, s:b}", "id", (json_int_t)process->id, "name",
-                         bytes_string_to_json(process->config.name), "run", (json_int_t)process->run.run,
-                         "pid", (json_int_t)process->run.pid, "offset", (json_int_t)process->run.start_offset,
-                         "existing", (int)wish->existing);
+                         bytes_string_to_json(process->config.name), "run", (json_int_t)run->run, "pid",
+                         (json_int_t)run->pid, "offset", (json_int_t)run->start_offset, "existing",
+                         (int)wish->existing);
 }
 
 static int start_subscribe(Wait *wait, Process *process, StartWish *wish, Error *reterr_error) {
@@ -42,6 +50,8 @@ static int start_subscribe(Wait *wait, Process *process, StartWish *wish, Error 
                 wish->subscribe.begin_run = process->run.run;
         return subscription_new(wait->request->client, process, &wish->subscribe, &from, &end, reterr_error);
 }
+
+static int start_check(Wait *wait);
 
 static int start_finish(Wait *wait, Process *process) {
         StartWish *wish = wait->data;
@@ -64,7 +74,7 @@ static int start_finish(Wait *wait, Process *process) {
                 if (start_subscribe(wait, process, wish, &error) < 0)
                         return wait_answer(wait, NULL, &error);
         }
-        result = start_result(process, wish);
+        result = start_result(wait, process, wish);
         return wait_answer(wait, result, NULL);
 }
 
@@ -82,6 +92,11 @@ static int restart_go_on(Wait *wait, Process *process) {
         Error error = {};
         int r;
 
+        if (process->run.run != wish->run) { /* somebody else restarted it meanwhile: that will do */
+                wish->restart = false;
+                return start_put_key(wait->host, wish, process, &error) < 0 ? wait_answer(wait, NULL, &error)
+                                                                            : start_check(wait);
+        }
         if (process_is_alive(process) || !(process->run.run == 0 || process->run.ended & RUN_EMPTY)) {
                 if (!process_stop_finished(process))
                         return 0;
@@ -130,6 +145,7 @@ static int start_wait(Request *request, Process *process, const StartWish *wish,
                 return r;
         }
         wait->data = kept;
+        wait->goes_on = wish->restart; /* without its client, too */
         return REQUEST_WAITS;
 }
 
@@ -159,8 +175,10 @@ static int parse_wish(Request *request, Params *params, StartWish *ret_wish, Err
         return 0;
 }
 
-/* Whether a request with this key was carried out before. Return: 1 and the process; 0; <0. */
-static int find_key(Request *request, StartWish *wish, Process **ret_process, Error *reterr_error) {
+/* Whether a request with this key was carried out before, on 'target' (NULL: a process of its own). Return: 1
+ * and the process; 0; <0. */
+static int find_key(Request *request, StartWish *wish, const Process *target, Process **ret_process,
+                    Error *reterr_error) {
         uint64_t id;
         uint32_t run;
         int r;
@@ -176,7 +194,10 @@ static int find_key(Request *request, StartWish *wish, Process **ret_process, Er
                                  "process %" PRIu64
                                  " was started by this request before and has been removed since",
                                  id);
+        if (target ? *ret_process != target : run != 1)
+                return error_set(reterr_error, ERROR_INVALID, "key: it was used by another request before");
         wish->existing = true;
+        wish->run = run;
         return 1;
 }
 
@@ -249,8 +270,11 @@ int request_run(Request *request, Params *params, json_t **ret_result, Error *re
                               data.size, INPUT_DATA_MAX);
         if (r >= 0)
                 r = process_config_parse(&config, params, reterr_error);
+        if (r >= 0 && config.stdin_config.kind != STDIO_PIPE && data.size > 0)
+                r = error_set(reterr_error, ERROR_STDIN_CLOSED,
+                              "data: this process's stdin does not take any");
         if (r >= 0)
-                r = find_key(request, &wish, &process, reterr_error);
+                r = find_key(request, &wish, NULL, &process, reterr_error);
         wish.is_run = true;
         if (r == 0)
                 r = refuse_when_stopping(request, reterr_error);
@@ -268,7 +292,7 @@ int request_start(Request *request, Params *params, json_t **ret_result, Error *
         (void)ret_result;
         if ((r = parse_wish(request, params, &wish, reterr_error)) < 0 ||
             (r = request_target(request, params, &process, reterr_error)) < 0 ||
-            (r = find_key(request, &wish, &before, reterr_error)) < 0)
+            (r = find_key(request, &wish, process, &before, reterr_error)) < 0)
                 return r;
         if (r == 0) {
                 if ((r = refuse_when_stopping(request, reterr_error)) < 0 ||
@@ -289,13 +313,14 @@ int request_restart(Request *request, Params *params, json_t **ret_result, Error
         if ((r = parse_wish(request, params, &wish, reterr_error)) < 0 ||
             (r = request_target(request, params, &process, reterr_error)) < 0 ||
             (r = params_u64(params, "grace_usec", 0, INT64_MAX / 4, &grace, reterr_error)) < 0 ||
-            (r = find_key(request, &wish, &before, reterr_error)) < 0)
+            (r = find_key(request, &wish, process, &before, reterr_error)) < 0)
                 return r;
         if (r == 0) {
                 r = refuse_when_stopping(request, reterr_error);
                 if (r < 0)
                         return r;
                 wish.restart = true;
+                wish.run = process->run.run;
                 (void)process_stop(process, "stop",
                                    grace == UINT64_MAX ? process->config.kill_after_usec : grace, 0, NULL);
         }

@@ -32,35 +32,47 @@ static json_t *survivors_json(const Process *process) {
         return array;
 }
 
-static json_t *stopped_json(const WaitTarget *target) {
-        const Process *process = target->process;
+static json_t *stopped_json(Supervisor *supervisor, const WaitTarget *target) {
+        Process *process = target->process;
+        const RegistryRun *run;
+        RegistryRun earlier = {};
         const char *how;
         json_t *object;
 
         if (!process)
                 return json_pack("{s:I, s:n, s:s, s:[], s:n}", "id", (json_int_t)target->id, "name", "how",
                                  "exited", "survivors", "exit");
-        how = target->flag ? "not-running" : process->killed_usec != 0 ? "killed" : "exited";
+        run = &process->run;
+        if (run->run != target->run) { /* it was stopped, and has been started again since */
+                (void)registry_find_run(supervisor->registry, process->id, target->run, &earlier, NULL);
+                run = &earlier;
+                how = earlier.exit.signal == SIGKILL ? "killed" : "exited";
+        } else
+                how = process->killed_usec != 0 ? "killed" : "exited";
         object = process_ref_json(process);
         if (object) {
-                (void)json_object_set_new(object, "how", json_string(how));
-                (void)json_object_set_new(object, "survivors", survivors_json(process));
-                (void)json_object_set_new(object, "exit", exit_to_json(&process->run));
+                (void)json_object_set_new(object, "how", json_string(target->flag ? "not-running" : how));
+                (void)json_object_set_new(object, "survivors",
+                                          run == &process->run ? survivors_json(process) : json_array());
+                (void)json_object_set_new(object, "exit", exit_to_json(run));
         }
         return object;
+}
+
+static bool stop_target_met(const WaitTarget *target) {
+        return !target->process || target->flag || target->process->run.run != target->run ||
+               process_stop_finished(target->process);
 }
 
 static int stop_check(Wait *wait) {
         json_t *array;
 
         for (size_t i = 0; i < wait->n; i++)
-                if (wait->targets[i].process && !wait->targets[i].flag &&
-                    (!process_stop_finished(wait->targets[i].process) ||
-                     wait->targets[i].process->exit_pending))
+                if (!stop_target_met(&wait->targets[i]))
                         return 0;
         array = json_array();
         for (size_t i = 0; array && i < wait->n; i++)
-                (void)json_array_append_new(array, stopped_json(&wait->targets[i]));
+                (void)json_array_append_new(array, stopped_json(wait->host->supervisor, &wait->targets[i]));
         return wait_answer(wait, json_pack("{s:o}", "processes", array), NULL);
 }
 
@@ -165,9 +177,14 @@ static int remove_check(Wait *wait) {
 
                 if (!process)
                         continue;
-                if (!process_stop_finished(process) || process_is_alive(process) || process->exit_pending) {
-                        if (!process_stop_finished(process) || !process_is_alive(process))
-                                return 0;
+                if (process->run.run !=
+                    wait->targets[i].run) { /* started again meanwhile: end that one, too */
+                        wait->targets[i].run = process->run.run;
+                        (void)process_stop(process, "remove", 0, 0, NULL);
+                }
+                if (!process_stop_finished(process))
+                        return 0;
+                if (process_is_alive(process)) {
                         (void)error_set(&error, ERROR_WRONG_STATE, "process %" PRIu64 " could not be ended",
                                         process->id);
                         return wait_answer(wait, NULL, &error);

@@ -164,6 +164,25 @@ static int parse_write(Params *params, Bytes *ret_data, bool *ret_eof, bool *ret
         return r;
 }
 
+/* A write is accepted as a whole or not at all: a key of which another number of bytes was accepted is
+ * another's. */
+static int write_check_key(Process *process, const StdinWriter *writer, size_t size, Error *reterr_error) {
+        uint64_t accepted, taken, end;
+        StdinLog *log;
+        bool eof;
+        int r;
+
+        r = process_stdin_log(process, &log, reterr_error);
+        if (r < 0)
+                return r;
+        r = stdin_log_writer(log, writer, &accepted, &taken, &end, &eof);
+        if (r < 0)
+                return r;
+        if (accepted != 0 && accepted != size)
+                return error_set(reterr_error, ERROR_INVALID, "key: it was used by another write before");
+        return 0;
+}
+
 int request_write(Request *request, Params *params, json_t **ret_result, Error *reterr_error) {
         CLEANUP(bytes_deinit) Bytes data = {};
         uint64_t timeout = USEC_INFINITY, end = 0;
@@ -177,8 +196,12 @@ int request_write(Request *request, Params *params, json_t **ret_result, Error *
         if ((r = request_target(request, params, &process, reterr_error)) < 0 ||
             (r = parse_write(params, &data, &eof, &drain, &timeout, &key, reterr_error)) < 0)
                 return r;
-        if (key)
+        if (key) {
                 writer = stdin_writer_hash(key, strlen(key));
+                r = write_check_key(process, &writer, data.size, reterr_error);
+                if (r < 0)
+                        return r;
+        }
         r = process_input(process, key ? &writer : NULL, 0, data.data, data.size, eof, NULL, &end,
                           reterr_error);
         if (r < 0)

@@ -12,6 +12,8 @@
 #include "daemon/engine/limits.h"
 #include "daemon/engine/subscription.h"
 
+#define ID_MAX 64 /* bytes of a request's id */
+
 typedef struct Method {
         const char *name;
         RequestHandler handler;
@@ -92,6 +94,11 @@ static int request_handle(Request *request, const json_t *object, json_t **ret_r
         if (!json_is_object(object) || !name || !json_is_string(json_object_get(object, "jsonrpc")) ||
             strcmp(json_string_value(json_object_get(object, "jsonrpc")), "2.0") != 0)
                 return error_set(reterr_error, ERROR_INVALID, "not a JSON-RPC 2.0 request");
+        if (json_string_length(request->id) > ID_MAX) {
+                json_decref(request->id);
+                request->id = NULL; /* it is kept while the request waits: it must not be large */
+                return error_set(reterr_error, ERROR_INVALID, "id: longer than %d bytes", ID_MAX);
+        }
         if (!json_is_integer(request->id) && !json_is_string(request->id))
                 return error_set(reterr_error, ERROR_INVALID, "id: neither an integer nor a string");
         LIST_FOREACH(Request, other, &request->client->requests, link)

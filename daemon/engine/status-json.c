@@ -87,6 +87,26 @@ json_t *run_to_json(const RegistryRun *run) {
                          state);
 }
 
+json_t *status_of_run_to_json(Registry *registry, Process *process, uint32_t run) {
+        json_t *object = status_to_json(process);
+        RegistryRun earlier;
+        const RegistryRun *r = &earlier;
+
+        if (!object || run == 0 || process->run.run == run ||
+            registry_find_run(registry, process->id, run, &earlier, NULL) <= 0)
+                return object;
+        (void)json_object_set_new(object, "run", json_integer(run));
+        (void)json_object_set_new(object, "state", json_string(r->ended & RUN_FAILED ? "failed" : "exited"));
+        (void)json_object_set_new(object, "pid", json_null());
+        (void)json_object_set_new(object, "start_usec", json_integer((json_int_t)r->start_usec));
+        (void)json_object_set_new(object, "end_usec", json_integer((json_int_t)r->end_usec));
+        (void)json_object_set_new(object, "exit", exit_to_json(r));
+        (void)json_object_set_new(object, "stdout_closed", json_true());
+        (void)json_object_set_new(object, "stderr_closed", json_true());
+        (void)json_object_set_new(object, "tree_empty", json_true());
+        return object;
+}
+
 static json_t *log_to_json(Process *process) {
         const char *state = "ok";
         Log *log;

@@ -31,6 +31,8 @@ static void wait_on_removed(ProcessWatch *watch, Process *process) {
 
         (void)process;
         list_remove(&watch->link);
+        if (target->wait->on_removed)
+                target->wait->on_removed(target->wait, (size_t)(target - target->wait->targets));
         target->process = NULL;
         wait_due(target->wait);
 }
@@ -45,7 +47,12 @@ static void wait_on_timeout(evutil_socket_t fd, short what, void *userdata) {
 }
 
 static void wait_on_cancel(Request *request) {
-        wait_free(request->waiter);
+        Wait *wait = request->waiter;
+
+        if (wait->goes_on)
+                wait->request = NULL;
+        else
+                wait_free(wait);
 }
 
 int wait_new(Wait **ret_wait, RequestHost *host, Request *request, Process *const *processes, size_t n,
@@ -80,6 +87,7 @@ int wait_new(Wait **ret_wait, RequestHost *host, Request *request, Process *cons
                         .wait = wait,
                         .process = processes[i],
                         .id = processes[i]->id,
+                        .run = processes[i]->run.run,
                         .watch = { .on_change = wait_on_change, .on_removed = wait_on_removed },
                 };
                 list_append(&processes[i]->watches, &wait->targets[i].watch.link);

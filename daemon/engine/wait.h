@@ -16,7 +16,8 @@ typedef struct WaitTarget {
         Wait *wait;       /* borrowed */
         Process *process; /* borrowed; NULL when it was removed */
         uint64_t id;
-        bool flag; /* for whoever waits */
+        uint32_t run; /* the latest when the wait began: one that was restarted since has ended it */
+        bool flag;    /* for whoever waits */
 } WaitTarget;
 
 struct Wait {
@@ -25,11 +26,13 @@ struct Wait {
         RequestHost *host;   /* borrowed */
         struct event *timer; /* owned */
         bool timed_out;
-        int condition;   /* for whoever waits */
-        bool any;        /* likewise */
-        uint64_t offset; /* likewise */
-        json_t *context; /* owned; likewise */
-        void *data;      /* owned, free(3); likewise */
+        bool goes_on;                             /* when nobody waits for the answer any more, too */
+        int condition;                            /* for whoever waits */
+        bool any;                                 /* likewise */
+        uint64_t offset;                          /* likewise */
+        json_t *context;                          /* owned; likewise */
+        void *data;                               /* owned, free(3); likewise */
+        void (*on_removed)(Wait *wait, size_t i); /* a process goes away: the last look at it; may be NULL */
         /* Looks whether the wait is over. Return: 1 after wait_answer(); 0: not yet. */
         int (*check)(Wait *wait);
         size_t n;

@@ -12,9 +12,13 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <systemd/sd-daemon.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/fd.h"
+
+#define SETUP_PROBES 50 /* before we believe that somebody listens, 50 times 20 ms */
+#define SETUP_PROBE_NSEC (20 * 1000 * 1000)
 
 static void setup_free(char **string) {
         free(*string);
@@ -138,12 +142,24 @@ int setup_activated(SetupListeners *listeners, Error *reterr_error) {
         return 0;
 }
 
+/* Whether somebody listens: 0 or -EAGAIN (its backlog is full) if so, else -errno of connect(2). */
+static int setup_probe(const struct sockaddr_un *address) {
+        CLEANUP(fd_close) int fd = -1;
+
+        fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        if (fd < 0)
+                return -errno;
+        return connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 ? -errno : 0;
+}
+
 /* Removes a socket on which nobody listens. Two daemons that both find it cannot do so at once: the caller
- * has locked the directory. */
+ * has locked the directory. The engine of a keeper that was killed goes with it, but some milliseconds later:
+ * who still listens gets that time. */
 static int setup_remove_stale(const struct sockaddr_un *address, Error *reterr_error) {
         const char *path = address->sun_path;
         struct stat st;
-        int fd, r;
+        const struct timespec pause = { .tv_nsec = SETUP_PROBE_NSEC };
+        int r;
 
         if (lstat(path, &st) < 0)
                 return errno == ENOENT ? 0
@@ -151,11 +167,11 @@ static int setup_remove_stale(const struct sockaddr_un *address, Error *reterr_e
         if (!S_ISSOCK(st.st_mode))
                 return error_set(reterr_error, ERROR_DENIED,
                                  "'%s' is not a socket: remove it or choose another path", path);
-        fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        if (fd < 0)
-                return error_set_errno(reterr_error, errno, "cannot make a socket");
-        r = connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 ? -errno : 0;
-        (void)fd_close(fd);
+        r = setup_probe(address);
+        for (unsigned i = 0; i < SETUP_PROBES && (r == 0 || r == -EAGAIN); i++) {
+                (void)nanosleep(&pause, NULL);
+                r = setup_probe(address);
+        }
         if (r == 0 || r == -EAGAIN)
                 return error_set(reterr_error, ERROR_ALREADY_RUNNING, "another daemon listens on '%s'", path);
         if (r != -ECONNREFUSED && r != -ENOENT)
