@@ -90,6 +90,22 @@ static void fixture_restart(void) {
         fixture_start();
 }
 
+/* A registry without a past: ids begin at 1 again, and no event is left. Not while there are processes. */
+static inline void fixture_forget(void) {
+        static const char *const names[] = { "registry.db", "registry.db-wal", "registry.db-shm" };
+        char path[128];
+
+        fake_keeper_receive();
+        fixture_free_engine();
+        fake_keeper_receive();
+        fake_keeper.keeper_fd = fd_close(fake_keeper.keeper_fd);
+        for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+                (void)snprintf(path, sizeof(path), "%s/%s", fixture_dir, names[i]);
+                (void)unlink(path);
+        }
+        fixture_start();
+}
+
 static inline int fixture_unlink(const char *path, const struct stat *st, int type, struct FTW *at) {
         (void)st;
         (void)type;
