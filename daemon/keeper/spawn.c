@@ -13,7 +13,6 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/macro.h"
@@ -100,11 +99,13 @@ SPAWN_CHILD_CODE static void spawn_set_fds(SpawnJob *job) {
 }
 
 SPAWN_CHILD_CODE static void spawn_reset_signals(void) {
-        struct sigaction action = { .sa_handler = SIG_DFL };
+        uint64_t action[4] = {}; /* the kernel's struct sigaction: SIG_DFL, no flags, nothing blocked */
         sigset_t empty;
 
+        /* Not sigaction(3), which leaves out the two signals that the C library keeps for itself; a parent
+         * such as make(1) may have had them ignored. */
         for (int i = 1; i < NSIG; i++)
-                (void)sigaction(i, &action, NULL);
+                (void)syscall(SYS_rt_sigaction, i, action, NULL, sizeof(uint64_t));
         (void)sigemptyset(&empty);
         (void)sigprocmask(SIG_SETMASK, &empty, NULL);
 }
