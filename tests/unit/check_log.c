@@ -288,7 +288,7 @@ static void check_goes_on(uint64_t end_min, const char *what, int64_t at) {
                 ck_assert_int_eq(pread(chunk.fd, data, chunk.size, (off_t)chunk.file_offset),
                                  (int)chunk.size);
                 if (offset < end)
-                        ck_assert_mem_eq(data, "0123456789abcde" + offset, chunk.size);
+                        ck_assert_mem_eq(data, &"0123456789abcde"[offset], chunk.size);
                 else {
                         ck_assert_uint_eq(offset, end);
                         ck_assert_mem_eq(data, "XY", 2);
