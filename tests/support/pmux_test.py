@@ -198,7 +198,9 @@ class PmuxTest(unittest.TestCase):
         return client.run(["/bin/sh", "-c", text, "sh", *args], env=env, **params)
 
     def ended(self, client, target, timeout=30.0, for_="exited"):
-        """Wait for the end; returns the EXIT of the only target."""
+        """Wait for the end, with "empty" for all three; returns the EXIT of the only target."""
+        if for_ == "empty":
+            self.ended(client, target, timeout, "closed")
         result = client.wait(target, for_=for_, timeout_usec=int(timeout * 1e6), timeout=timeout + 10)
         self.assertEqual(result["reason"], "satisfied", result)
         return result["processes"][0]["exit"]
