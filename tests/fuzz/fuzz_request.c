@@ -16,6 +16,19 @@
 
 static FixtureClient client;
 
+/* Says what is open, for when it is more than before. */
+static void print_fds(void) {
+        char path[64], target[256];
+        ssize_t n;
+
+        for (int fd = 0; fd < 1024; fd++) {
+                (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+                n = readlink(path, target, sizeof(target));
+                if (n > 0)
+                        (void)fprintf(stderr, "%d -> %.*s\n", fd, (int)n, target);
+        }
+}
+
 static int count_fds(void) {
         int n = 0;
 
@@ -178,6 +191,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         if (++n_inputs % FORGET_EVERY == 0) {
                 fixture_forget();
                 fixture_settle(NULL);
+                if (n_fds != 0 && count_fds() != n_fds)
+                        print_fds();
                 assert(n_fds == 0 || count_fds() == n_fds);
                 n_fds = count_fds();
         }
