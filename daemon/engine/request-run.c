@@ -156,6 +156,9 @@ static int parse_wish(Request *request, Params *params, StartWish *ret_wish, Err
         int r;
 
         *ret_wish = (StartWish){};
+        r = request_may_wait(request, reterr_error);
+        if (r < 0)
+                return r;
         r = params_string(params, "key", KEY_MAX, &key, reterr_error);
         if (r < 0)
                 return r;

@@ -194,7 +194,8 @@ int request_write(Request *request, Params *params, json_t **ret_result, Error *
         int r;
 
         if ((r = request_target(request, params, &process, reterr_error)) < 0 ||
-            (r = parse_write(params, &data, &eof, &drain, &timeout, &key, reterr_error)) < 0)
+            (r = parse_write(params, &data, &eof, &drain, &timeout, &key, reterr_error)) < 0 ||
+            (r = drain ? request_may_wait(request, reterr_error) : 0) < 0)
                 return r;
         if (key) {
                 writer = stdin_writer_hash(key, strlen(key));

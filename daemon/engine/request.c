@@ -55,12 +55,20 @@ void request_answer(Request *request, json_t *result, const Error *error) {
         (void)request_free(request);
 }
 
-int request_defer(Request *request, void (*on_cancel)(Request *request), void *waiter, Error *reterr_error) {
-        Client *client = request->client;
-
-        if (client->n_requests >= LIMIT_REQUESTS_PER_CLIENT)
+int request_may_wait(const Request *request, Error *reterr_error) {
+        if (request->client->n_requests >= LIMIT_REQUESTS_PER_CLIENT)
                 return error_set(reterr_error, ERROR_LIMIT, "this connection has %d requests waiting already",
                                  LIMIT_REQUESTS_PER_CLIENT);
+        return 0;
+}
+
+int request_defer(Request *request, void (*on_cancel)(Request *request), void *waiter, Error *reterr_error) {
+        Client *client = request->client;
+        int r;
+
+        r = request_may_wait(request, reterr_error);
+        if (r < 0)
+                return r;
         request->on_cancel = on_cancel;
         request->waiter = waiter;
         list_append(&client->requests, &request->link);

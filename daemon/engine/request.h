@@ -47,6 +47,9 @@ typedef int (*RequestHandler)(Request *request, Params *params, json_t **ret_res
 
 /** request_dispatch() - handle one CONTROL frame. Return: 0; <0 closes the connection. */
 int request_dispatch(RequestHost *host, Client *client, const char *text, size_t size);
+/** request_may_wait() - whether one more may wait on this connection: asked before anything is begun. Return:
+ * 0; -errno (LIMIT). */
+int request_may_wait(const Request *request, Error *reterr_error);
 /** request_defer() - a handler's request will be answered later. @on_cancel: see Request. Return:
  * REQUEST_WAITS or -errno. */
 int request_defer(Request *request, void (*on_cancel)(Request *request), void *waiter, Error *reterr_error);

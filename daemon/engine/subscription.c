@@ -170,7 +170,7 @@ static int subscription_step(Subscription *sub, Log *log, size_t *budget) {
                 subscription_end(sub, END_REACHED);
                 return -1;
         }
-        if (room <= RECORD_HEADER_SIZE + 8)
+        if (room < RECORD_HEADER_SIZE + 8)
                 room = 0;
         max = MIN(LIMIT_DATA_FRAME_BYTES, sub->head_left);
         if (room > 0)
