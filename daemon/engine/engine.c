@@ -354,6 +354,7 @@ int engine_run(const char *socket_path, const char *state_dir) {
         } else
                 engine_loop(&engine);
         /* Nothing is closed or freed: a connection that we close would look like a client that left, and
-         * what follows from that is not ours to do any more. The next engine finds everything as after a kill. */
+         * what follows from that is not ours to do any more. The next engine finds everything as after a
+         * kill. */
         return engine.status;
 }

@@ -314,6 +314,8 @@ static void fixture_clean(void) {
         fixture_settle(NULL);
         assert(engine.supervisor.n_processes == 0);
         assert(fake_keeper_n_children() == 0);
+        for (size_t i = 0; i < fake_keeper.n_bag; i++)
+                assert(fake_keeper.bag[i].label == KEEPER_LABEL_LISTENER);
         assert(engine.clients.n_clients == 0 && engine.clients.frame_bytes == 0);
         assert(list_empty(&engine.requests.due) && list_empty(&engine.events.followers));
         if (engine.requests.stopping || engine.requests.upgrading || engine.supervisor.shutting_down ||
