@@ -53,6 +53,20 @@ void process_outputs_close(Process *process) {
                 }
 }
 
+void process_drain_outputs(Process *process) {
+        size_t n;
+        int r;
+
+        for (unsigned i = 0; i < 2; i++)
+                while (process->outputs[i].fd >= 0) {
+                        r = process_output_read(process, i, PIPE_FULL, &n);
+                        if (r == 0 && n == 0)
+                                output_on_eof(process, i);
+                        else if (r < 0)
+                                break;
+                }
+}
+
 void process_abandon_outputs(Process *process) {
         if ((process->run.ended & RUN_EMPTY) && !process_is_over(process)) {
                 process_outputs_close(process);

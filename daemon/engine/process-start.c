@@ -78,7 +78,8 @@ static int start_open_stdio(Start *start, const ProcessConfig *config, Error *re
                         r = start_pipe(&start->fds[START_CHILD_STDIN + i],
                                        &start->fds[START_ENGINE_STDIN + i], i == 0);
                 else
-                        r = start_open_file(stdios[i], i != 0, config->umask, &start->fds[START_CHILD_STDIN + i]);
+                        r = start_open_file(stdios[i], i != 0, config->umask,
+                                            &start->fds[START_CHILD_STDIN + i]);
                 if (r < 0) {
                         (void)error_set_errno(reterr_error, r, "cannot open %s%s%s", steps[i],
                                               stdios[i]->path ? " " : "",
@@ -174,11 +175,13 @@ static int process_spawn(Process *process, Error *reterr_error) {
 }
 
 int process_start(Process *process, Error *reterr_error) {
-        RegistryRun before = process->run;
+        RegistryRun before;
         StdinLog *stdin_log;
         Log *log;
         int r;
 
+        if (!process_is_alive(process) && (process->run.ended & RUN_EMPTY) && !process->exit_pending)
+                process_drain_outputs(process); /* its end may not have been read yet */
         if (process_is_alive(process) || !process_is_over(process))
                 return error_set(reterr_error, ERROR_WRONG_STATE, "process %" PRIu64 " is %s", process->id,
                                  process_is_alive(process) ? process_state_name(process->state)
@@ -187,6 +190,7 @@ int process_start(Process *process, Error *reterr_error) {
             (r = process_stdin_log(process, &stdin_log, reterr_error)) < 0 ||
             (r = stdin_log_begin_run(stdin_log, process->run.run + 1, reterr_error)) < 0)
                 return r;
+        before = process->run;
         process->run = (RegistryRun){
                 .process = process->id,
                 .run = before.run + 1,
@@ -238,8 +242,8 @@ static void process_on_spawn_failed(Process *process, const KeeperMessage *messa
                 (void)error_set_errno(&error, message->error, "cannot start '%.200s': chdir to '%.200s'",
                                       process->config.argv[0], process->config.cwd);
         else
-                (void)error_set_errno(&error, message->error, "cannot start '%.200s': %s", process->config.argv[0],
-                                      message->text);
+                (void)error_set_errno(&error, message->error, "cannot start '%.200s': %s",
+                                      process->config.argv[0], message->text);
         error.code = ERROR_SPAWN;
         (void)error_set_step(&error, 0, message->text);
         process->spawn_error = error;
@@ -332,7 +336,8 @@ void process_on_exited(Process *process, const KeeperMessage *message) {
                 process_begin_running(process, message->pid);
         process_fill_exit(process, message);
         process_begin_exit(process);
-        if (process->state == PROCESS_PAUSED) { /* its descendants live on, and nothing else would thaw them */
+        if (process->state ==
+            PROCESS_PAUSED) { /* its descendants live on, and nothing else would thaw them */
                 Tree tree = process_tree(process);
 
                 (void)tree_freeze(process->host->tree_root, &tree, false, NULL);
@@ -355,7 +360,8 @@ void process_lose(Process *process) {
         process->is_adopted = true;
         if (!(process->run.ended & RUN_LOGGED_EXIT))
                 (void)process_record(process, RECORD_EXIT, SOURCE_NONE, process_exit_word(process));
-        process_set_ended(process, RUN_EXITED | RUN_STDOUT_CLOSED | RUN_STDERR_CLOSED | RUN_EMPTY | RUN_LOGGED_EXIT);
+        process_set_ended(process,
+                          RUN_EXITED | RUN_STDOUT_CLOSED | RUN_STDERR_CLOSED | RUN_EMPTY | RUN_LOGGED_EXIT);
         process->host->ops->on_event(process, "exited", process->host->userdata);
 }
 

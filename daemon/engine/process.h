@@ -209,6 +209,9 @@ int process_transit(Process *process, ProcessEvent event);
 /** process_outputs_start(), process_outputs_close() - watch the pipes; close what is left of them. */
 void process_outputs_start(Process *process);
 void process_outputs_close(Process *process);
+/** process_drain_outputs() - the tree is empty: log what its pipes hold, up to their end unless a stranger
+ * holds them. */
+void process_drain_outputs(Process *process);
 /** process_abandon_outputs() - the tree is empty but a stranger holds the pipes: stop reading, so that a new
  * run can begin. */
 void process_abandon_outputs(Process *process);
