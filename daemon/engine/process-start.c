@@ -358,6 +358,7 @@ void process_lose(Process *process) {
                 process->run.end_usec = clock_realtime_usec();
         process->state = process->run.ended & RUN_FAILED ? PROCESS_FAILED : PROCESS_EXITED;
         process->is_adopted = true;
+        process_drop_stdin(process);
         if (!(process->run.ended & RUN_LOGGED_EXIT))
                 (void)process_record(process, RECORD_EXIT, SOURCE_NONE, process_exit_word(process));
         process_set_ended(process,

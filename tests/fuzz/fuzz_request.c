@@ -13,6 +13,7 @@
 #include "tests/support/engine-fixture.h"
 
 #define FORGET_EVERY 32 /* inputs; a growing list of events makes all slow */
+#define GROWTHS_MAX 4   /* so often may there be more descriptors than before */
 
 static FixtureClient client;
 
@@ -169,7 +170,7 @@ static void feed_lines(char *text, size_t size, unsigned how) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         static unsigned n_inputs;
-        static int n_fds;
+        static int n_fds, n_grown;
         unsigned how = size > 0 ? data[0] : 0;
         char *text;
 
@@ -191,9 +192,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         if (++n_inputs % FORGET_EVERY == 0) {
                 fixture_forget();
                 fixture_settle(NULL);
-                if (n_fds != 0 && count_fds() != n_fds)
+                /* the sanitizer opens two pipes to its symbolizer when it first needs it; a leak goes on
+                 * growing */
+                if (n_fds != 0 && count_fds() > n_fds && ++n_grown >= GROWTHS_MAX) {
                         print_fds();
-                assert(n_fds == 0 || count_fds() == n_fds);
+                        assert(n_grown < GROWTHS_MAX);
+                }
                 n_fds = count_fds();
         }
         return 0;
