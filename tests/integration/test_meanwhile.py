@@ -46,7 +46,8 @@ class Meanwhile(PmuxTest):
         client, other = self.client(), self.client()
         run = self.slow_to_end(client)
         other.submit("restart", {"target": run["id"]})
-        wait_until(lambda: client.show(run["id"])["state"] == "stopping", what="the stop")
+        wait_until(lambda: client.show(run["id"])["state"] == "stopping" or client.show(run["id"])["run"] == 2,
+                   what="the stop")
         other.close()
         wait_until(lambda: client.show(run["id"])["run"] == 2, what="the second run")
         client.stop(run["id"], now=True)
