@@ -10,10 +10,16 @@
 #include "daemon/engine/limits.h"
 #include "daemon/engine/process.h"
 
+void process_unwatch_stdin(Process *process) {
+        if (process->stdin_event)
+                event_free(process->stdin_event);
+        process->stdin_event = NULL;
+}
+
 void process_close_stdin(Process *process) {
         if (process->stdin_fd < 0)
                 return;
-        (void)event_del(&process->stdin_event);
+        process_unwatch_stdin(process);
         process->stdin_fd = fd_close(process->stdin_fd);
         keeper_link_drop(process->host->link, KEEPER_LABEL_STDIN, process->id, process->run.run);
         (void)process_record(process, RECORD_CLOSED, SOURCE_STDIN, 0);
@@ -57,12 +63,12 @@ void process_deliver(Process *process) {
         } else
                 r = 0;
         if (r == -EAGAIN) {
-                if (!event_pending(&process->stdin_event, EV_WRITE,
-                                   NULL)) { /* else it must not be assigned again */
-                        (void)event_assign(&process->stdin_event, process->host->base, process->stdin_fd,
-                                           EV_WRITE, input_on_writable, process);
-                        (void)event_add(&process->stdin_event, NULL);
-                }
+                if (!process->stdin_event)
+                        process->stdin_event = event_new(process->host->base, process->stdin_fd, EV_WRITE,
+                                                         input_on_writable, process);
+                if (!process->stdin_event || event_add(process->stdin_event, NULL) < 0)
+                        (void)fprintf(stderr, "<3>process %" PRIu64 ": no memory to watch its stdin\n",
+                                      process->id);
         } else if (r < 0) {
                 if (r != -EPIPE)
                         (void)fprintf(stderr, "<3>process %" PRIu64 ": cannot deliver its input: %s\n",

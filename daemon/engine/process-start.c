@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -208,7 +209,8 @@ int process_start(Process *process, Error *reterr_error) {
         process->killed_usec = 0;
         process->input_end = UINT64_MAX;
         process->is_adopted = false;
-        process->spawn_error = (Error){};
+        free(process->spawn_error);
+        process->spawn_error = NULL;
         r = process_transit(process, PROCESS_EVENT_START);
         assert(r >= 0);
         process_changed(process, PROCESS_CHANGED_RUN);
@@ -229,7 +231,7 @@ static void process_forget(Process *process) {
 static void process_drop_stdin(Process *process) {
         if (process->stdin_fd < 0)
                 return;
-        (void)event_del(&process->stdin_event);
+        process_unwatch_stdin(process);
         process->stdin_fd = fd_close(process->stdin_fd);
         keeper_link_drop(process->host->link, KEEPER_LABEL_STDIN, process->id, process->run.run);
 }
@@ -246,7 +248,10 @@ static void process_on_spawn_failed(Process *process, const KeeperMessage *messa
                                       process->config.argv[0], message->text);
         error.code = ERROR_SPAWN;
         (void)error_set_step(&error, 0, message->text);
-        process->spawn_error = error;
+        free(process->spawn_error);
+        process->spawn_error = malloc(sizeof(error));
+        if (process->spawn_error) /* else it is told that it failed, but not why */
+                *process->spawn_error = error;
         process_outputs_close(process);
         process_drop_stdin(process);
         tree_release(process->host->tree_root, &tree);

@@ -26,8 +26,6 @@ static int process_path(const Process *process, char *buffer, size_t size, Error
 int process_new(Process **ret_process, ProcessHost *host, uint64_t id, ProcessConfig *config,
                 Error *reterr_error) {
         CLEANUP(process_free) Process *process = NULL;
-        char path[4096];
-        int r;
 
         process = calloc(1, sizeof(*process));
         if (!process)
@@ -41,17 +39,23 @@ int process_new(Process **ret_process, ProcessHost *host, uint64_t id, ProcessCo
         process->outputs[1].source = SOURCE_STDERR;
         for (unsigned i = 0; i < 2; i++) /* so that event_del() is always allowed */
                 (void)event_assign(&process->outputs[i].event, host->base, -1, 0, NULL, NULL);
-        (void)event_assign(&process->stdin_event, host->base, -1, 0, NULL, NULL);
         list_init(&process->readers);
         list_init(&process->watches);
+        process->config = *config;
+        *config = (ProcessConfig){};
+        *ret_process = TAKE(process);
+        return 0;
+}
+
+int process_make_dir(Process *process, Error *reterr_error) {
+        char path[4096];
+        int r;
+
         r = process_path(process, path, sizeof(path), reterr_error);
         if (r < 0)
                 return r;
         if (mkdir(path, 0700) < 0 && errno != EEXIST)
                 return error_set_errno(reterr_error, errno, "cannot make the directory '%s'", path);
-        process->config = *config;
-        *config = (ProcessConfig){};
-        *ret_process = TAKE(process);
         return 0;
 }
 
@@ -89,8 +93,9 @@ Process *process_free(Process *process) {
         LIST_FOREACH(ProcessWatch, watch, &process->watches, link)
                 watch->on_removed(watch, process);
         process_outputs_close(process);
-        if (process->stdin_fd >= 0)
-                (void)event_del(&process->stdin_event);
+        process_set_lease_holder(process, NULL);
+        if (process->stdin_event)
+                event_free(process->stdin_event);
         (void)fd_close(process->stdin_fd);
         (void)fd_close(process->position_fd);
         (void)fd_close(process->discard_fd);
@@ -100,6 +105,7 @@ Process *process_free(Process *process) {
         (void)log_free(process->log);
         (void)stdin_log_free(process->stdin_log);
         process_config_deinit(&process->config);
+        free(process->spawn_error);
         free(process);
         return NULL;
 }
@@ -170,6 +176,11 @@ uint64_t process_input_taken(Process *process) {
         return MIN(stdin_log_taken(log), process->input_end);
 }
 
+void process_set_lease_holder(Process *process, void *client) {
+        process->host->n_lease_holders += (client != NULL) - (size_t)(process->lease_holder != NULL);
+        process->lease_holder = client;
+}
+
 int process_transit(Process *process, ProcessEvent event) {
         int next;
 
@@ -179,7 +190,7 @@ int process_transit(Process *process, ProcessEvent event) {
         process->state = (ProcessState)next;
         if (process->state == PROCESS_EXITED || process->state == PROCESS_FAILED) {
                 process->lease_deadline_usec = 0;
-                process->lease_holder = NULL;
+                process_set_lease_holder(process, NULL);
         }
         return 0;
 }

@@ -46,6 +46,7 @@ typedef struct ProcessHost {
         const char *state_dir;   /* borrowed */
         const ProcessOps *ops;   /* static */
         void *userdata;          /* borrowed */
+        size_t n_lease_holders;  /* processes with one */
         List open_logs;          /* processes whose logs hold descriptors, least recently used first */
         size_t n_open_logs;
 } ProcessHost;
@@ -85,10 +86,10 @@ struct Process {
         Log *log;            /* owned; NULL until it is needed */
         StdinLog *stdin_log; /* owned; NULL until it is needed */
         ProcessOutput outputs[2];
-        struct event stdin_event; /* writable */
-        int stdin_fd;             /* owned; -1: closed or not a pipe */
-        int position_fd;          /* owned until the stdin log takes it; -1 */
-        int discard_fd;           /* owned; memfd while discarding, -1 */
+        struct event *stdin_event; /* owned; writable; NULL until the pipe was full once */
+        int stdin_fd;              /* owned; -1: closed or not a pipe */
+        int position_fd;           /* owned until the stdin log takes it; -1 */
+        int discard_fd;            /* owned; memfd while discarding, -1 */
         struct event
                 *timer; /* owned; the next of: stop deadline, timeout, lease, full disk; NULL until needed */
         uint64_t lease_deadline_usec; /* monotonic; 0: none */
@@ -97,10 +98,11 @@ struct Process {
         uint64_t disk_retry_usec; /* monotonic; 0: none */
         uint64_t claim_usec;  /* monotonic; until then a lossless reader may come back; 0: none is awaited */
         uint64_t killed_usec; /* monotonic; when SIGKILL was first sent to the tree in this stop; 0: not */
-        Error spawn_error;    /* of the latest run if FAILED */
+        Error *spawn_error;   /* owned; of the latest run if FAILED; NULL where it is not known */
         List readers;
         List watches;
-        void *lease_holder; /* borrowed; the client that holds a LEASE_CLIENT */
+        void *lease_holder; /* borrowed; the client that holds a LEASE_CLIENT; see process_set_lease_holder()
+                             */
         bool remove_now;    /* the supervisor's: whether or not it is read */
         bool waits_for_reader;
         bool waits_for_disk;
@@ -114,10 +116,12 @@ struct Process {
  * process_new() - a process that does not run
  * @config:  moved into the process on success
  *
- * Makes its directory. Return: 0; -ENOSPC, -errno of mkdir(2); -ENOMEM.
+ * Return: 0; -ENOMEM.
  */
 int process_new(Process **ret_process, ProcessHost *host, uint64_t id, ProcessConfig *config,
                 Error *reterr_error);
+/** process_make_dir() - make its directory, if it is not there. Return: 0; -ENOSPC, -errno of mkdir(2). */
+int process_make_dir(Process *process, Error *reterr_error);
 Process *process_free(Process *process);
 DEFINE_CLEANUP(Process *, process_free);
 /** process_remove_files() - delete log, input and directory of a process that is about to be freed. */
@@ -186,6 +190,8 @@ int process_cancel_input(Process *process, uint64_t *ret_dropped, Error *reterr_
 /** process_deliver() - move accepted input into the pipe; private to process-*.c and the recovery. */
 void process_deliver(Process *process);
 void process_close_stdin(Process *process);
+/** process_unwatch_stdin() - wait no longer for room in the pipe; private to process-*.c. */
+void process_unwatch_stdin(Process *process);
 
 /** process_reader_moved() - a lossless reader has advanced or gone: the process may go on. */
 void process_reader_moved(Process *process);
@@ -193,6 +199,8 @@ void process_reader_moved(Process *process);
 void process_claim(Process *process);
 /** process_renew_lease() - for LEASE_TIME: the deadline begins anew. LEASE_CLIENT: cancels the deadline. */
 void process_renew_lease(Process *process);
+/** process_set_lease_holder() - whose going away ends the process; NULL: nobody's. */
+void process_set_lease_holder(Process *process, void *client);
 /** process_arm_timer() - set the timer to the earliest deadline; private to process-*.c. */
 void process_arm_timer(Process *process);
 /** process_grown() - tell the readers; private to process-*.c. */

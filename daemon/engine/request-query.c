@@ -165,7 +165,7 @@ int request_renew(Request *request, Params *params, json_t **ret_result, Error *
         if (process->config.lease == LEASE_NONE)
                 return error_set(reterr_error, ERROR_WRONG_STATE, "the process has no lease");
         if (process->config.lease == LEASE_CLIENT)
-                process->lease_holder = request->client;
+                process_set_lease_holder(process, request->client);
         process_renew_lease(process);
         return 0;
 }

@@ -59,8 +59,9 @@ static int start_finish(Wait *wait, Process *process) {
         json_t *result;
 
         if (process->run.ended & RUN_FAILED) {
-                error = process->spawn_error;
-                if (error.code == ERROR_NONE)
+                if (process->spawn_error)
+                        error = *process->spawn_error;
+                else
                         (void)error_set(&error, ERROR_SPAWN, "run %u could not be started", process->run.run);
                 if (wish->is_run)
                         supervisor_remove(wait->host->supervisor, process);
@@ -68,7 +69,7 @@ static int start_finish(Wait *wait, Process *process) {
         }
         if (wait->request) {
                 if (process->config.lease == LEASE_CLIENT && process_is_alive(process)) {
-                        process->lease_holder = wait->request->client;
+                        process_set_lease_holder(process, wait->request->client);
                         process_renew_lease(process);
                 }
                 if (start_subscribe(wait, process, wish, &error) < 0)
@@ -239,7 +240,7 @@ static int run_begin(Request *request, ProcessConfig *config, const StartWish *w
                 return r;
         }
         if (process->config.lease == LEASE_CLIENT) /* from now on: the client may leave before the answer */
-                process->lease_holder = request->client;
+                process_set_lease_holder(process, request->client);
         process->host->ops->on_event(process, "created", supervisor);
         if (wish->has_subscribe && wish->subscribe.lossless)
                 process_claim(process);

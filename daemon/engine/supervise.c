@@ -88,7 +88,9 @@ static json_t *supervisor_event_json(const Process *process, const char *type) {
         } else if (strcmp(type, "started") == 0)
                 (void)json_object_set_new(object, "pid", json_integer(process->run.pid));
         else if (strcmp(type, "failed") == 0)
-                (void)json_object_set_new(object, "message", json_string(process->spawn_error.text));
+                (void)json_object_set_new(
+                        object, "message",
+                        json_string(process->spawn_error ? process->spawn_error->text : ""));
         return object;
 }
 
@@ -193,11 +195,11 @@ int supervisor_add(Supervisor *supervisor, ProcessConfig *config, Process **ret_
         r = process_new(&process, &supervisor->host, row.id, config, reterr_error);
         if (r >= 0) {
                 process->created_usec = row.created_usec;
-                r = supervisor_insert(supervisor, process);
-                if (r < 0) {
+                r = process_make_dir(process, reterr_error);
+                if (r >= 0 && (r = supervisor_insert(supervisor, process)) < 0)
                         (void)error_set_errno(reterr_error, r, "cannot hold the process");
+                if (r < 0)
                         (void)process_free(process);
-                }
         }
         if (r < 0) {
                 (void)registry_remove_process(supervisor->registry, row.id, NULL);
@@ -234,9 +236,11 @@ void supervisor_finish_turn(Supervisor *supervisor) {
 }
 
 void supervisor_lease_lost(Supervisor *supervisor, const void *holder) {
+        if (supervisor->host.n_lease_holders == 0)
+                return; /* a client that goes costs nothing, however many processes there are */
         LIST_FOREACH(Process, process, &supervisor->processes, link)
                 if (process->lease_holder == holder) {
-                        process->lease_holder = NULL;
+                        process_set_lease_holder(process, NULL);
                         (void)process_stop(process, "lease", process->config.kill_after_usec, 0, NULL);
                 }
 }

@@ -20,6 +20,8 @@
 
 #define ROUNDS_MAX 64
 #define MARK_INSTANCE_MAX 16 /* digits of the instance in a mark */
+#define START_LATER                                                                                          \
+        (UINT64_MAX - 1) /* as a start time: a run that has its cgroup needs none; see scope_query() */
 
 struct TreeRoot {
         Cgroups *cgroups; /* owned; NULL: the fallback */
@@ -108,9 +110,14 @@ int tree_root_dispatch(TreeRoot *root, void (*fn)(uint64_t process, uint32_t run
         return tree_watch_dispatch(&root->watch, fn, userdata);
 }
 
-void tree_init(TreeRoot *root, Tree *ret_tree, uint64_t process, uint32_t run, int main_pid) {
+static uint64_t main_start(int main_pid, int keeper_pid) {
         ProcStat stat;
 
+        return proc_stat_read(main_pid, &stat) == 0 && stat.parent == keeper_pid ? stat.start
+                                                                                 : TREE_PROC_GONE;
+}
+
+void tree_init(TreeRoot *root, Tree *ret_tree, uint64_t process, uint32_t run, int main_pid) {
         *ret_tree = (Tree){
                 .process = process,
                 .run = run,
@@ -118,9 +125,7 @@ void tree_init(TreeRoot *root, Tree *ret_tree, uint64_t process, uint32_t run, i
                 .keeper_pid = root->keeper_pid,
         };
         if (main_pid > 0)
-                ret_tree->main_start = proc_stat_read(main_pid, &stat) == 0 && stat.parent == root->keeper_pid
-                                               ? stat.start
-                                               : TREE_PROC_GONE;
+                ret_tree->main_start = root->cgroups ? START_LATER : main_start(main_pid, root->keeper_pid);
         (void)snprintf(ret_tree->mark, sizeof(ret_tree->mark), "PMUX_MARK=%s.%" PRIu64 ".%" PRIu32,
                        root->mark_instance, process, run);
 }
@@ -157,15 +162,20 @@ static TreeProcQuery scope_query(const Scope *scope) {
         return (TreeProcQuery){
                 .keeper_pid = scope->tree->keeper_pid,
                 .main_pid = scope->tree->main_pid,
-                .main_start = scope->tree->main_start,
+                .main_start = scope->tree->main_start == START_LATER
+                                      ? main_start(scope->tree->main_pid, scope->tree->keeper_pid)
+                                      : scope->tree->main_start,
                 .mark = scope->tree->mark,
         };
 }
 
 static int scope_pids(const Scope *scope, bool thorough, ProcSet *set) {
-        TreeProcQuery query = scope_query(scope);
+        TreeProcQuery query;
 
-        return scope->dir_fd >= 0 ? cgroup_pids(scope->dir_fd, set) : tree_proc_pids(&query, thorough, set);
+        if (scope->dir_fd >= 0)
+                return cgroup_pids(scope->dir_fd, set);
+        query = scope_query(scope);
+        return tree_proc_pids(&query, thorough, set);
 }
 
 int tree_watch(TreeRoot *root, const Tree *tree) {
@@ -196,12 +206,12 @@ int tree_empty(TreeRoot *root, const Tree *tree) {
         r = scope_open(&scope, root, tree);
         if (r < 0)
                 return r;
-        query = scope_query(&scope);
         if (scope.dir_fd >= 0) {
                 r = cgroup_populated(scope.dir_fd);
                 if (r != -ENODEV && r != -ENOENT)
                         return r < 0 ? r : !r;
         }
+        query = scope_query(&scope);
         return tree_proc_empty(&query);
 }
 

@@ -25,8 +25,8 @@ typedef struct Tree {
         uint32_t run;
         int main_pid; /* 0: not known (the cgroup alone tells then) */
         int keeper_pid;
-        uint64_t main_start; /* when main_pid started (clock ticks since boot), as far as tree_init() could
-                                tell: the number alone may be another process's by now */
+        uint64_t main_start;      /* private: when main_pid started (clock ticks since boot), as far as can be
+                                     told:      the number alone may be another process's by now */
         char mark[TREE_MARK_MAX]; /* "PMUX_MARK=…" in the environment of all descendants that kept it */
 } Tree;
 
