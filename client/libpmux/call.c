@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -13,6 +14,7 @@
 #include "client/libpmux/input.h"
 #include "common/bytes.h"
 
+#define LONG_ANSWER 4096 /* bytes */
 #define CONTROL_TO_DAEMON_MAX (8 * 1024 * 1024)
 
 /* Takes the place of the data of a callback of the public kind. */
@@ -172,22 +174,20 @@ int call_error_from_json(const json_t *json, Error *reterr_error) {
         return -error->errno_value;
 }
 
-static PmuxCall *find_call(Pmux *pmux, const json_t *id) {
-        if (!json_is_integer(id))
-                return NULL;
+static PmuxCall *find_call(Pmux *pmux, uint64_t id) {
         LIST_FOREACH(PmuxCall, call, &pmux->calls, link)
-                if ((json_int_t)call->id == json_integer_value(id))
+                if (call->id == id)
                         return call;
         return NULL;
 }
 
 static void on_answer(Pmux *pmux, const json_t *message) {
-        json_t *result = json_object_get(message, "result");
+        json_t *result = json_object_get(message, "result"), *id = json_object_get(message, "id");
         json_auto_t *gone = NULL;
         PmuxCall *call;
         Error error = {};
 
-        call = find_call(pmux, json_object_get(message, "id"));
+        call = json_is_integer(id) ? find_call(pmux, (uint64_t)json_integer_value(id)) : NULL;
         if (!call)
                 return; /* forgotten meanwhile */
         if (result) {
@@ -203,11 +203,45 @@ static void on_answer(Pmux *pmux, const json_t *message) {
         call_finish(call, NULL, &error);
 }
 
+/* A long answer that is wanted as text need not be read and written again: as the daemon writes it, the
+ * result stands between this prefix and the last brace. What looks any other way is read. Return: whether it
+ * was one. */
+static bool on_long_answer(Pmux *pmux, const char *text, size_t size) {
+        unsigned long long id;
+        PmuxCall *call;
+        PmuxReplyFn reply_fn;
+        char head[64], *result;
+        void *userdata;
+        int n = 0;
+
+        if (size < LONG_ANSWER)
+                return false;
+        memcpy(head, text, sizeof(head) - 1);
+        head[sizeof(head) - 1] = '\0';
+        if (sscanf(head, "{\"jsonrpc\":\"2.0\",\"id\":%18llu,\"result\":%n", &id, &n) != 1 || n == 0 ||
+            text[n] != '{' || text[size - 2] != '}' || text[size - 1] != '}')
+                return false;
+        call = find_call(pmux, id);
+        if (!call || call->fn || !call->reply_fn)
+                return false;
+        result = strndup(text + n, size - 1 - (size_t)n);
+        if (!result)
+                return false;
+        reply_fn = call->reply_fn;
+        userdata = call->userdata;
+        (void)call_free(call);
+        reply_fn(pmux, result, NULL, userdata);
+        free(result);
+        return true;
+}
+
 int calls_on_control(Pmux *pmux, const uint8_t *payload, size_t size, Error *reterr_error) {
         json_auto_t *message = NULL;
         const char *method;
         json_t *params;
 
+        if (on_long_answer(pmux, (const char *)payload, size))
+                return 0;
         message = json_loadb((const char *)payload, size, JSON_ALLOW_NUL, NULL);
         if (!json_is_object(message))
                 return error_set(reterr_error, ERROR_PROTOCOL, "the daemon sent what is not a JSON object");
