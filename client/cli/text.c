@@ -190,6 +190,14 @@ static size_t text_width(const char *text, size_t most, size_t *ret_bytes) {
         int w;
 
         while (left > 0) {
+                if ((unsigned char)*p >= 0x20 && (unsigned char)*p < 0x7f) { /* nearly all there ever is */
+                        if (width == most)
+                                break;
+                        width++;
+                        p++;
+                        left--;
+                        continue;
+                }
                 n = mbrtowc(&c, p, left, &state);
                 if (n == 0 || n > left) {
                         state = (mbstate_t){};

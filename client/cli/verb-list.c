@@ -20,6 +20,13 @@
 
 static const char *const ps_columns[] = { "ID", "NAME", "STATUS", "RUN", "PID", "COMMAND" };
 
+/* What of a STATUS is shown; NULL for all of it, as --json has it. */
+static json_t *wanted_fields(const Cli *cli) {
+        return cli->json ? NULL
+                         : json_pack("[s, s, s, s, s, s, s, s, s, s]", "id", "name", "state", "run", "pid",
+                                     "argv", "start_usec", "end_usec", "exit", "tree_empty");
+}
+
 /* ---- ps ---- */
 
 static bool filter_known(const char *filter) {
@@ -121,7 +128,7 @@ int verb_ps(Cli *cli, int argc, char **argv) {
         }
         if (*arguments_rest(&arguments, &n))
                 return cli_usage(cli, "ps takes no targets; --filter name=GLOB picks some");
-        r = cli_call(cli, "list", json_pack("{s:b}", "all", all), &list);
+        r = cli_call(cli, "list", json_pack("{s:b, s:o?}", "all", all, "fields", wanted_fields(cli)), &list);
         if (r == 0)
                 print_list(cli, list, filters, n_filters);
         return r;
@@ -131,7 +138,7 @@ int verb_ps(Cli *cli, int argc, char **argv) {
 
 /* Reads the command line of a verb that takes one target and no options, and shows it. Return: 0; the exit
  * status plus one. */
-static int call_show(Cli *cli, int argc, char **argv, json_t **ret_status) {
+static int call_show(Cli *cli, int argc, char **argv, bool brief, json_t **ret_status) {
         Arguments arguments;
         json_t *target;
         char **rest;
@@ -142,7 +149,10 @@ static int call_show(Cli *cli, int argc, char **argv, json_t **ret_status) {
         rest = arguments_rest(&arguments, &n);
         r = target_resolve(cli, rest, n, &target);
         if (r == 0)
-                r = cli_call(cli, "show", json_pack("{s:o}", "target", target), ret_status);
+                r = cli_call(cli, "show",
+                             json_pack("{s:o, s:o?}", "target", target, "fields",
+                                       brief ? wanted_fields(cli) : NULL),
+                             ret_status);
         return r != 0 ? r + 1 : 0;
 }
 
@@ -152,7 +162,7 @@ int verb_status(Cli *cli, int argc, char **argv) {
         bool running;
         int r;
 
-        r = call_show(cli, argc, argv, &status);
+        r = call_show(cli, argc, argv, true, &status);
         if (r != 0)
                 return r - 1;
         running = target_is_running(status);
@@ -306,7 +316,7 @@ int verb_show(Cli *cli, int argc, char **argv) {
         json_auto_t *status = NULL;
         int r;
 
-        r = call_show(cli, argc, argv, &status);
+        r = call_show(cli, argc, argv, false, &status);
         if (r != 0)
                 return r - 1;
         if (cli->json)

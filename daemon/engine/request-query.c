@@ -11,21 +11,31 @@
 #include "daemon/engine/wait.h"
 
 int request_list(Request *request, Params *params, json_t **ret_result, Error *reterr_error) {
+        CLEANUP(json_text_deinit) JsonText text = {};
         uint64_t oldest, latest = 0;
+        const char *before = "";
+        uint32_t fields;
         bool all = true;
-        json_t *array;
         int r;
 
+        (void)ret_result;
         if ((r = params_bool(params, "all", &all, reterr_error)) < 0 ||
+            (r = status_fields(&fields, params_get(params, "fields"), reterr_error)) < 0 ||
             (r = registry_event_range(request->host->supervisor->registry, &oldest, &latest, reterr_error)) <
                     0)
                 return r;
-        array = json_array();
-        LIST_FOREACH(Process, process, &request->host->supervisor->processes, link)
-                if (all || process_is_alive(process))
-                        (void)json_array_append_new(array, status_to_json(process));
-        *ret_result = json_pack("{s:o, s:I}", "processes", array, "seq", (json_int_t)latest);
-        return *ret_result ? 0 : -ENOMEM;
+        json_text_literal(&text, "{\"processes\":[");
+        LIST_FOREACH(Process, process, &request->host->supervisor->processes, link) {
+                if (!all && !process_is_alive(process))
+                        continue;
+                json_text_raw(&text, before, strlen(before));
+                status_write(process, fields, &text);
+                before = ",";
+        }
+        json_text_literal(&text, "],\"seq\":");
+        json_text_number(&text, latest);
+        json_text_literal(&text, "}");
+        return request_answer_text(request, &text);
 }
 
 static int show_on_run(const RegistryRun *run, void *userdata) {
@@ -35,11 +45,17 @@ static int show_on_run(const RegistryRun *run, void *userdata) {
 int request_show(Request *request, Params *params, json_t **ret_result, Error *reterr_error) {
         json_t *object, *runs;
         Process *process;
+        uint32_t fields;
         int r;
 
-        if ((r = request_target(request, params, &process, reterr_error)) < 0)
+        if ((r = request_target(request, params, &process, reterr_error)) < 0 ||
+            (r = status_fields(&fields, params_get(params, "fields"), reterr_error)) < 0)
                 return r;
-        object = status_to_json(process);
+        object = status_to_json(process, fields);
+        if (fields != STATUS_FIELDS_ALL) {
+                *ret_result = object;
+                return object ? 0 : -ENOMEM;
+        }
         runs = json_array();
         r = object && runs ? show_add_details(process, object) : -ENOMEM;
         if (r >= 0)

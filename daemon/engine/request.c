@@ -55,6 +55,21 @@ void request_answer(Request *request, json_t *result, const Error *error) {
         (void)request_free(request);
 }
 
+int request_answer_text(Request *request, const JsonText *result) {
+        CLEANUP(json_text_deinit) JsonText text = {};
+
+        json_text_literal(&text, "{\"jsonrpc\":\"2.0\",\"id\":");
+        json_text_value(&text, json_incref(request->id));
+        json_text_literal(&text, ",\"result\":");
+        json_text_raw(&text, result->data, result->size);
+        json_text_literal(&text, "}");
+        if (json_text_failed(result) || json_text_failed(&text))
+                return -ENOMEM;
+        (void)client_send_frame(request->client, FRAME_CONTROL, 0, text.data, text.size);
+        (void)request_free(request);
+        return REQUEST_ANSWERED;
+}
+
 int request_may_wait(const Request *request, Error *reterr_error) {
         if (request->client->n_requests >= LIMIT_REQUESTS_PER_CLIENT)
                 return error_set(reterr_error, ERROR_LIMIT, "this connection has %d requests waiting already",
@@ -146,7 +161,7 @@ int request_dispatch(RequestHost *host, Client *client, const char *text, size_t
         request->id = json_incref(json_object_get(object, "id"));
         r = request_handle(request, object, &result, &error);
         json_decref(object);
-        if (r == REQUEST_WAITS)
+        if (r == REQUEST_WAITS || r == REQUEST_ANSWERED)
                 return 0;
         if (r < 0 && error.code == ERROR_NONE)
                 (void)error_set_errno(&error, r, "the request failed");

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "common/error.h"
+#include "common/json-text.h"
 #include "daemon/engine/client.h"
 #include "daemon/engine/event-feed.h"
 #include "daemon/engine/params.h"
@@ -40,9 +41,10 @@ struct Request {
         void *waiter;              /* borrowed; what waits */
 };
 
-/* A handler returns 0 with *ret_result (new; NULL stands for {}), REQUEST_WAITS after request_defer(), or <0
- * with the error. */
+/* A handler returns 0 with *ret_result (new; NULL stands for {}), REQUEST_WAITS after request_defer(),
+ * REQUEST_ANSWERED after request_answer_text(), or <0 with the error. */
 #define REQUEST_WAITS 1
+#define REQUEST_ANSWERED 2
 typedef int (*RequestHandler)(Request *request, Params *params, json_t **ret_result, Error *reterr_error);
 
 /** request_dispatch() - handle one CONTROL frame. Return: 0; <0 closes the connection. */
@@ -56,6 +58,9 @@ int request_defer(Request *request, void (*on_cancel)(Request *request), void *w
 /** request_answer() - answer a deferred request and free it. @result: taken over; NULL: @error is sent;
  * without one, memory ran out: the connection is closed at the end of the turn. */
 void request_answer(Request *request, json_t *result, const Error *error);
+/** request_answer_text() - answer with a result that is text already, and free the request. Return:
+ * REQUEST_ANSWERED; -ENOMEM: nothing was answered. */
+int request_answer_text(Request *request, const JsonText *result);
 /** requests_drop() - the connection is gone: drop what waits for it. */
 void requests_drop(Client *client);
 

@@ -38,37 +38,112 @@ json_t *exit_to_json(const RegistryRun *run) {
                          exit->has_usage ? usage_to_json(&exit->usage) : json_null());
 }
 
-static json_t *argv_to_json(const ProcessConfig *config) {
-        json_t *array = json_array();
+/* ---- STATUS, as text ---- */
 
-        for (size_t i = 0; array && i < config->n_argv; i++)
-                if (json_array_append_new(array, bytes_string_to_json(config->argv[i])) < 0) {
-                        json_decref(array);
-                        return NULL;
-                }
-        return array;
+static void write_or_null(JsonText *text, uint64_t number) {
+        if (number > 0)
+                json_text_number(text, number);
+        else
+                json_text_literal(text, "null");
 }
 
-json_t *status_to_json(Process *process) {
-        const RegistryRun *run = &process->run;
-        uint64_t begin = 0, end = 0;
+static void write_argv(JsonText *text, const ProcessConfig *config) {
+        json_text_literal(text, "[");
+        for (size_t i = 0; i < config->n_argv; i++) {
+                if (i > 0)
+                        json_text_literal(text, ",");
+                json_text_bytes(text, config->argv[i]);
+        }
+        json_text_literal(text, "]");
+}
+
+static void write_exit(JsonText *text, const RegistryRun *run) {
+        if (run->ended & RUN_EXITED)
+                json_text_value(text, exit_to_json(run));
+        else
+                json_text_literal(text, "null");
+}
+
+/* Opens the log if need be. */
+static void write_log_bound(JsonText *text, Process *process, uint64_t (*bound)(const Log *log)) {
         Log *log;
 
-        if (process_log(process, &log, NULL) >= 0) {
-                begin = log_begin(log);
-                end = log_end(log);
+        json_text_number(text, process_log(process, &log, NULL) >= 0 ? bound(log) : 0);
+}
+
+typedef enum StatusField {
+#define STATUS_FIELD(name, wire_name, write) STATUS_FIELD_##name,
+#include "daemon/engine/status-json-table.h"
+#undef STATUS_FIELD
+        STATUS_FIELD_N_,
+} StatusField;
+
+static_assert(STATUS_FIELD_N_ <= 32, "a bit for each");
+
+static const char *const field_names[] = {
+#define STATUS_FIELD(name, wire_name, write) wire_name,
+#include "daemon/engine/status-json-table.h"
+#undef STATUS_FIELD
+};
+
+int status_fields(uint32_t *ret_fields, const json_t *names, Error *reterr_error) {
+        uint32_t fields = 0, before;
+        const json_t *name;
+        size_t i;
+
+        if (!names || json_is_null(names)) {
+                *ret_fields = STATUS_FIELDS_ALL;
+                return 0;
         }
-        return json_pack("{s:I, s:o, s:s, s:I, s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:b, s:I, s:I}", "id",
-                         (json_int_t)process->id, "name", bytes_string_to_json(process->config.name), "state",
-                         process_state_name(process->state), "run", (json_int_t)run->run, "pid",
-                         process_is_alive(process) && run->pid ? json_integer(run->pid) : json_null(), "argv",
-                         argv_to_json(&process->config), "start_usec",
-                         run->run ? json_integer((json_int_t)run->start_usec) : json_null(), "end_usec",
-                         run->end_usec ? json_integer((json_int_t)run->end_usec) : json_null(), "exit",
-                         exit_to_json(run), "stdout_closed", (run->ended & RUN_STDOUT_CLOSED) != 0,
-                         "stderr_closed", (run->ended & RUN_STDERR_CLOSED) != 0, "tree_empty",
-                         run->run == 0 || (run->ended & RUN_EMPTY) != 0, "log_begin", (json_int_t)begin,
-                         "log_end", (json_int_t)end);
+        if (!json_is_array(names))
+                return error_set(reterr_error, ERROR_INVALID, "fields: not an array of names");
+        json_array_foreach((json_t *)names, i, name) {
+                before = fields;
+                for (unsigned field = 0; field < STATUS_FIELD_N_; field++)
+                        if (json_is_string(name) && strcmp(field_names[field], json_string_value(name)) == 0)
+                                fields |= 1u << field;
+                if (fields == before)
+                        return error_set(reterr_error, ERROR_INVALID, "fields[%zu]: unknown, or named twice",
+                                         i);
+        }
+        *ret_fields = fields;
+        return 0;
+}
+
+/* Takes a member back if its value came out as null. Return: whether it stays. */
+static bool keep_member(JsonText *text, size_t begin, bool keeps_null) {
+        if (keeps_null || json_text_failed(text) || memcmp(text->data + text->size - 4, "null", 4) != 0)
+                return true;
+        text->size = begin;
+        return false;
+}
+
+void status_write(Process *process, uint32_t fields, JsonText *text) {
+        const RegistryRun *run = &process->run;
+        const char *before = "{\"";
+        size_t begin;
+
+#define STATUS_FIELD(name, wire_name, write)                                                                 \
+        if (fields & 1u << STATUS_FIELD_##name) {                                                            \
+                begin = text->size;                                                                          \
+                json_text_raw(text, before, 2);                                                              \
+                json_text_literal(text, wire_name "\":");                                                    \
+                write;                                                                                       \
+                if (keep_member(text, begin, fields == STATUS_FIELDS_ALL))                                   \
+                        before = ",\"";                                                                      \
+        }
+#include "daemon/engine/status-json-table.h"
+#undef STATUS_FIELD
+        if (*before == '{')
+                json_text_literal(text, "{");
+        json_text_literal(text, "}");
+}
+
+json_t *status_to_json(Process *process, uint32_t fields) {
+        CLEANUP(json_text_deinit) JsonText text = {};
+
+        status_write(process, fields, &text);
+        return json_text_failed(&text) ? NULL : json_loadb(text.data, text.size, 0, NULL);
 }
 
 json_t *run_to_json(const RegistryRun *run) {
@@ -88,7 +163,7 @@ json_t *run_to_json(const RegistryRun *run) {
 }
 
 json_t *status_of_run_to_json(Registry *registry, Process *process, uint32_t run) {
-        json_t *object = status_to_json(process);
+        json_t *object = status_to_json(process, STATUS_FIELDS_ALL);
         RegistryRun earlier;
         const RegistryRun *r = &earlier;
 

@@ -299,6 +299,27 @@ class Requests(PmuxTest):
         for process in client.list():
             client.stop(process["id"], now=True)
 
+    def test_only_the_members_that_are_asked_for(self):
+        client = self.client()
+        odd = client.run([b"/bin/sh", b"-c", b"exec sleep 1000", b'\xff "\\', "ä\n"], name=b"\xfe")
+        over = self.sh(client, "exit 3")
+        client.wait(over["id"], for_="empty")
+        whole = client.list()
+        # What is there: the same in short as at length, and nothing that is null.
+        for fields in (["id"], ["exit", "id", "pid", "name", "argv"], sorted(whole[0]), []):
+            self.assertEqual(client.call("list", {"fields": fields})["processes"],
+                             [{k: one[k] for k in fields if one[k] is not None} for one in whole])
+            for one in whole:
+                self.assertEqual(client.call("show", {"target": one["id"], "fields": fields}),
+                                 {k: one[k] for k in fields if one[k] is not None})
+        self.assertEqual(client.call("list", {"fields": None})["processes"], whole)
+        self.assertEqual(client.call("list", {"all": False, "fields": ["id"]})["processes"], [{"id": odd["id"]}])
+        for wrong in ("id", ["id", "ids"], [1], ["id", "id"], {}):
+            with self.assertRaises(RpcError) as caught:
+                client.call("list", {"fields": wrong})
+            self.assertEqual(caught.exception.name, "invalid-argument")
+        client.stop(odd["id"], now=True)
+
     def test_statuses_of_processes(self):
         client = self.client()
         run = self.sh(client, "echo x; exec sleep 1000", name="sleeper", cwd="/tmp", timeout_usec=10**9,
