@@ -341,6 +341,7 @@ LIBRARIES = (  # header, where it may be included, in words
     (r"systemd/", r"daemon/(main|[a-z-]*setup|[a-z-]*log)\.[ch]|daemon/keeper/(report|notify|watchdog|main|setup|listen|activation|systemd)[a-z-]*\.[ch]",
      "main and the keeper's report and setup files"),
     (r"sqlite3\.h", r"daemon/engine/(registry|store)[a-z-]*\.[ch]", "the registry's store"),
+    (r"pcre2\.h", r"daemon/engine/match-pattern\.c", "the pattern of a match"),
     (r"check\.h", r"tests/.*", "tests"),
 )
 
