@@ -16,7 +16,7 @@
 
 /*      NAME          number   direction and meaning; fds that travel with it, in this order */
 #define KEEPER_MESSAGES(X)                                                                                   \
-        /* keeper to engine: the handover, in this order: HELLO, FD*, CHILD*, READY */                       \
+        /* keeper to engine: the handover, in this order: HELLO, (FD or FDS)*, CHILD*, READY */              \
         X(HELLO, 1)   /* instance, engine_restarts, n_watchdog_usec in usec; pid: the keeper's */            \
         X(FD, 2)      /* label, process, run; 1 fd */                                                        \
         X(CHILD, 3)   /* process, run, pid, state (KEEPER_CHILD_*), and as SPAWNED or EXITED; no fds */      \
@@ -30,6 +30,7 @@
         X(SIGNALLED, 8)  /* process, run, error (0 or errno): the answer to SIGNAL */                        \
         X(PING, 9)       /* answer PONG; sent only when a watchdog is configured */                          \
         X(TERMINATE, 10) /* the daemon was asked to stop (SIGTERM): stop every process, then send STOPPED */ \
+        X(FDS, 11)       /* several FD in one: as many fds as descriptors that 'text' names (KeeperHeld) */  \
         /* engine to keeper */                                                                               \
         X(SPAWN, 32)  /* process, run, flags (KEEPER_SPAWN_*); fds: see KEEPER_SPAWN_* */                    \
         X(PUT, 33)    /* label, process, run; 1 fd, replaces one of the same label, process and run */       \
@@ -116,6 +117,15 @@ typedef struct KeeperMessage {
         KeeperUsage usage;
         char text[KEEPER_TEXT_MAX];
 } KeeperMessage;
+
+/* What one of the descriptors of FDS is. */
+typedef struct KeeperHeld {
+        uint64_t process;
+        uint32_t run;
+        uint32_t label; /* KeeperLabel */
+} KeeperHeld;
+
+#define KEEPER_HELD_MAX ((KEEPER_TEXT_MAX - 1) / sizeof(KeeperHeld)) /* in one FDS */
 
 /* The spec of a SPAWN: this header, then NUL-terminated strings back to back: argv (n_args), env (n_env,
  * "K=V"), cwd (1), mark (1; "NAME=VALUE" that is added to env so that descendants can be found; empty: none).

@@ -92,7 +92,23 @@ static int grow(void **array, size_t n, size_t size) {
         return 0;
 }
 
+static int handover_add_fd(Handover *handover, const KeeperHeld *held, int *fd) {
+        int r;
+
+        r = grow((void **)&handover->fds, handover->n_fds, sizeof(*handover->fds));
+        if (r < 0)
+                return r;
+        handover->fds[handover->n_fds++] = (HandoverFd){
+                .process = held->process,
+                .run = held->run,
+                .label = held->label,
+                .fd = TAKE_FD(*fd),
+        };
+        return 0;
+}
+
 static int handover_add(Handover *handover, const KeeperMessage *message, int *fds, size_t n_fds) {
+        KeeperHeld held;
         int r;
 
         switch (message->type) {
@@ -102,15 +118,19 @@ static int handover_add(Handover *handover, const KeeperMessage *message, int *f
         case KEEPER_FD:
                 if (n_fds != 1)
                         return -EPROTO;
-                r = grow((void **)&handover->fds, handover->n_fds, sizeof(*handover->fds));
-                if (r < 0)
-                        return r;
-                handover->fds[handover->n_fds++] = (HandoverFd){
-                        .process = message->process,
-                        .run = message->run,
-                        .label = message->label,
-                        .fd = TAKE_FD(fds[0]),
-                };
+                held = (KeeperHeld){ .process = message->process,
+                                     .run = message->run,
+                                     .label = message->label };
+                return handover_add_fd(handover, &held, &fds[0]);
+        case KEEPER_FDS:
+                if (n_fds > KEEPER_HELD_MAX)
+                        return -EPROTO;
+                for (size_t i = 0; i < n_fds; i++) {
+                        memcpy(&held, message->text + i * sizeof(held), sizeof(held));
+                        r = handover_add_fd(handover, &held, &fds[i]);
+                        if (r < 0)
+                                return r;
+                }
                 return 0;
         case KEEPER_CHILD:
                 r = grow((void **)&handover->children, handover->n_children, sizeof(*handover->children));

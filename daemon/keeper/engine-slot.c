@@ -135,11 +135,11 @@ void engine_slot_start(Keeper *keeper) {
 }
 
 /* Returns whether the message is under way; where it is not, what it said is still owed. */
-static bool engine_slot_send(Keeper *keeper, const KeeperMessage *message, int fd) {
+static bool engine_slot_send(Keeper *keeper, const KeeperMessage *message, const int *fds, size_t n_fds) {
         EngineSlot *engine = &keeper->engine;
         int r;
 
-        r = keeper_message_send(engine->socket_fd, message, &fd, fd >= 0);
+        r = keeper_message_send(engine->socket_fd, message, fds, n_fds);
         if (r == -EAGAIN)
                 engine->is_blocked = true;
         else if (r == -ETOOMANYREFS || r == -ENOBUFS || r == -ENOMEM)
@@ -151,23 +151,43 @@ static bool engine_slot_send(Keeper *keeper, const KeeperMessage *message, int f
         return r == 0;
 }
 
-static bool engine_slot_hand_over_fd(Keeper *keeper, int fd) {
-        const BagEntry *entry = &keeper->bag.entries[fd];
-        const KeeperMessage message = {
-                .type = KEEPER_FD,
-                .label = entry->label,
-                .process = entry->process,
-                .run = entry->run,
-        };
+static_assert(KEEPER_HELD_MAX <= FD_PASS_MAX, "they travel in one message");
 
-        return engine_slot_send(keeper, &message, fd);
+/* Hands over what the bag holds from 'handover_fd' on: as many descriptors in a message as it takes. With
+ * thousands of them, what a message costs is what an engine's replacement takes. */
+static bool engine_slot_hand_over_fds(Keeper *keeper) {
+        EngineSlot *engine = &keeper->engine;
+        int fds[KEEPER_HELD_MAX], next = engine->handover_fd, fd;
+        KeeperMessage message;
+        KeeperHeld held;
+        size_t n;
+
+        do {
+                message = (KeeperMessage){ .type = KEEPER_FDS };
+                for (n = 0; n < ARRAY_SIZE(fds) && (fd = bag_next(&keeper->bag, next)) >= 0; n++) {
+                        const BagEntry *entry = &keeper->bag.entries[fd];
+
+                        held = (KeeperHeld){
+                                .process = entry->process,
+                                .run = entry->run,
+                                .label = entry->label,
+                        };
+                        memcpy(message.text + n * sizeof(held), &held, sizeof(held));
+                        fds[n] = fd;
+                        next = fd + 1;
+                }
+                if (n > 0 && !engine_slot_send(keeper, &message, fds, n))
+                        return false;
+                engine->handover_fd = next;
+        } while (n == ARRAY_SIZE(fds));
+        return true;
 }
 
 static bool engine_slot_hand_over_child(Keeper *keeper, Child *child) {
         KeeperMessage message;
 
         child_message(child, KEEPER_CHILD, &message);
-        if (!engine_slot_send(keeper, &message, -1))
+        if (!engine_slot_send(keeper, &message, NULL, 0))
                 return false;
         child_set_told(&keeper->children, child, child->state);
         return true;
@@ -186,15 +206,13 @@ static bool engine_slot_hand_over(Keeper *keeper) {
 
         if (engine->phase == HANDOVER_HELLO) {
                 memcpy(message.instance, keeper->instance, sizeof(message.instance));
-                if (!engine_slot_send(keeper, &message, -1))
+                if (!engine_slot_send(keeper, &message, NULL, 0))
                         return false;
                 engine->phase = HANDOVER_FDS;
         }
         if (engine->phase == HANDOVER_FDS) {
-                for (int fd; (fd = bag_next(&keeper->bag, engine->handover_fd)) >= 0;
-                     engine->handover_fd = fd + 1)
-                        if (!engine_slot_hand_over_fd(keeper, fd))
-                                return false;
+                if (!engine_slot_hand_over_fds(keeper))
+                        return false;
                 engine->phase = HANDOVER_CHILDREN;
         }
         if (engine->phase == HANDOVER_CHILDREN) {
@@ -206,7 +224,7 @@ static bool engine_slot_hand_over(Keeper *keeper) {
         }
         if (engine->phase == HANDOVER_READY) {
                 message = (KeeperMessage){ .type = KEEPER_READY };
-                if (!engine_slot_send(keeper, &message, -1))
+                if (!engine_slot_send(keeper, &message, NULL, 0))
                         return false;
                 engine->phase = HANDOVER_DONE;
         }
@@ -216,7 +234,7 @@ static bool engine_slot_hand_over(Keeper *keeper) {
 static bool engine_slot_pay(Keeper *keeper, bool *owes, KeeperMessageType type, pid_t pid) {
         const KeeperMessage message = { .type = type, .pid = pid };
 
-        if (*owes && engine_slot_send(keeper, &message, -1))
+        if (*owes && engine_slot_send(keeper, &message, NULL, 0))
                 *owes = false;
         return !*owes;
 }
@@ -237,7 +255,7 @@ static bool engine_slot_send_answers(Keeper *keeper) {
                         message.state = KEEPER_CHILD_FAILED;
                         (void)snprintf(message.text, sizeof(message.text), "keeper");
                 }
-                if (!engine_slot_send(keeper, &message, -1))
+                if (!engine_slot_send(keeper, &message, NULL, 0))
                         return false;
         }
         engine->answer_first = engine->n_answers = 0;
@@ -264,7 +282,7 @@ void engine_slot_flush(Keeper *keeper) {
                 Child *child = CONTAINER_OF(keeper->children.untold.next, Child, untold);
 
                 told = child_next_message(child, &message);
-                if (!engine_slot_send(keeper, &message, -1))
+                if (!engine_slot_send(keeper, &message, NULL, 0))
                         return;
                 child_set_told(&keeper->children, child, told);
         }

@@ -19,7 +19,7 @@ void engine_slot_start(Keeper *keeper);
 /**
  * engine_slot_flush() - send what the engine has still to be told, as far as its socket takes it
  *
- * First the handover (HELLO, FD*, CHILD*, READY), then whatever is owed. Never blocks; what does not fit
+ * First the handover (HELLO, FDS*, CHILD*, READY), then whatever is owed. Never blocks; what does not fit
  * stays state and is sent when the socket is writable.
  */
 void engine_slot_flush(Keeper *keeper);

@@ -137,13 +137,20 @@ static inline void fixture_await(int fd, short events) {
 }
 
 /* The next message to the engine. Returns 1, or 0 when the keeper closed the socket. */
+static inline int fixture_receive_fds(KeeperMessage *ret_message, int *ret_fds, size_t *ret_n_fds) {
+        int r;
+
+        fixture_await(fixture.engine_fd, POLLIN);
+        r = keeper_message_receive(fixture.engine_fd, ret_message, ret_fds, ret_n_fds);
+        ck_assert_int_ge(r, 0);
+        return r;
+}
+
 static inline int fixture_receive(KeeperMessage *ret_message, int *ret_fd) {
         int fds[FD_PASS_MAX], r;
         size_t n_fds = 0;
 
-        fixture_await(fixture.engine_fd, POLLIN);
-        r = keeper_message_receive(fixture.engine_fd, ret_message, fds, &n_fds);
-        ck_assert_int_ge(r, 0);
+        r = fixture_receive_fds(ret_message, fds, &n_fds);
         ck_assert_uint_le(n_fds, 1);
         *ret_fd = n_fds == 1 ? fds[0] : -1;
         return r;
@@ -187,18 +194,28 @@ static inline void fixture_accept(void) {
 
 static inline void fixture_read_handover(void) {
         KeeperMessage message;
-        int fd;
+        int fds[FD_PASS_MAX];
+        size_t n_fds;
 
         fixture.hello = fixture_expect(KEEPER_HELLO);
         for (;;) {
-                ck_assert_int_eq(fixture_receive(&message, &fd), 1);
-                ck_assert_int_eq(fd >= 0, message.type == KEEPER_FD);
-                if (message.type == KEEPER_FD) {
+                n_fds = 0;
+                ck_assert_int_eq(fixture_receive_fds(&message, fds, &n_fds), 1);
+                ck_assert_int_eq(n_fds > 0, message.type == KEEPER_FDS);
+                for (size_t i = 0; i < n_fds; i++) {
+                        KeeperHeld held;
+
+                        memcpy(&held, message.text + i * sizeof(held), sizeof(held));
                         ck_assert_uint_eq(fixture.n_children, 0);
                         ck_assert_uint_lt(fixture.n_handed_fds, FIXTURE_ENTRIES_MAX);
-                        fixture.fd_messages[fixture.n_handed_fds] = message;
-                        fixture.fds[fixture.n_handed_fds++] = fd;
-                } else if (message.type == KEEPER_CHILD)
+                        fixture.fd_messages[fixture.n_handed_fds] = (KeeperMessage){ .label = held.label,
+                                                                                     .process = held.process,
+                                                                                     .run = held.run };
+                        fixture.fds[fixture.n_handed_fds++] = fds[i];
+                }
+                if (message.type == KEEPER_FDS)
+                        continue;
+                if (message.type == KEEPER_CHILD)
                         fixture.children[fixture.n_children++] = message;
                 else
                         break;

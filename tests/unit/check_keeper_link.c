@@ -124,6 +124,52 @@ START_TEST(each_of_many_descriptors_is_found)
 }
 END_TEST
 
+START_TEST(descriptors_may_come_many_at_a_time)
+{
+        KeeperMessage message = { .type = KEEPER_FDS };
+        int fds[KEEPER_HELD_MAX], null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+        for (size_t i = 0; i < ARRAY_SIZE(fds); i++) {
+                KeeperHeld held = { .process = UINT64_MAX - i,
+                                    .run = UINT32_MAX - (uint32_t)i,
+                                    .label = KEEPER_LABEL_STDERR };
+
+                memcpy(message.text + i * sizeof(held), &held, sizeof(held));
+                fds[i] = i % 2 == 0 ? keeper_fd : null_fd;
+        }
+        ck_assert_int_eq(keeper_message_send(keeper_fd, &message, fds, ARRAY_SIZE(fds)), 0);
+        tell(KEEPER_FD, KEEPER_LABEL_STDIN, 1, 1, null_fd);
+        ck_assert_int_eq(keeper_message_send(keeper_fd, &message, fds, 1), 0);
+        tell(KEEPER_READY, 0, 0, 0, -1);
+        ck_assert_int_eq(take_up(), 0);
+        ck_assert_uint_eq(handover.n_fds, ARRAY_SIZE(fds) + 2);
+        for (size_t i = 1; i < ARRAY_SIZE(fds); i++) {
+                struct stat a, b;
+                int fd = handover_take_fd(&handover, KEEPER_LABEL_STDERR, UINT64_MAX - i,
+                                          UINT32_MAX - (uint32_t)i);
+
+                ck_assert_int_eq(fstat(fd, &a), 0);
+                ck_assert_int_eq(fstat(fds[i], &b), 0);
+                ck_assert_uint_eq(a.st_ino, b.st_ino);
+                close(fd);
+        }
+        close(null_fd);
+}
+END_TEST
+
+START_TEST(more_descriptors_than_are_named_are_refused)
+{
+        KeeperMessage message = { .type = KEEPER_FDS };
+        int fds[KEEPER_HELD_MAX + 1];
+
+        for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
+                fds[i] = keeper_fd;
+        ck_assert_int_eq(keeper_message_send(keeper_fd, &message, fds, ARRAY_SIZE(fds)), 0);
+        tell(KEEPER_READY, 0, 0, 0, -1);
+        ck_assert_int_eq(take_up(), -EPROTO);
+}
+END_TEST
+
 START_TEST(run_0_stands_for_any_run)
 {
         tell(KEEPER_FD, KEEPER_LABEL_POSITION, 5, 3, keeper_fd);
@@ -222,6 +268,8 @@ static Suite *keeper_link_suite(void) {
 
         tcase_add_checked_fixture(hand, setup, teardown);
         tcase_add_checked_fixture(messages, setup, teardown);
+        tcase_add_test(hand, descriptors_may_come_many_at_a_time);
+        tcase_add_test(hand, more_descriptors_than_are_named_are_refused);
         tcase_add_test(hand, each_of_many_descriptors_is_found);
         tcase_add_test(hand, run_0_stands_for_any_run);
         tcase_add_test(hand, an_empty_handover_holds_nothing);
