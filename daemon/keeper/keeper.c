@@ -21,6 +21,7 @@
 #include "daemon/keeper/engine-slot.h"
 #include "daemon/keeper/report.h"
 #include "daemon/keeper/request.h"
+#include "daemon/keeper/systemd.h"
 #include "daemon/keeper/upgrade.h"
 #include "daemon/keeper/watchdog.h"
 
@@ -128,10 +129,13 @@ void keeper_deinit(Keeper *keeper) {
 
 void keeper_on_serving(Keeper *keeper) {
         KeeperConfig *config = &keeper->config;
+        char state[256];
 
         /* The descriptor store: here each entry of the bag could go to systemd too (FDSTORE=1, FDNAME=label.
          * process.run), to be taken back in main.c when a keeper that was killed is started again. */
-        (void)sd_notifyf(0, "READY=1\nMAINPID=%d\nSTATUS=Serving %s", getpid(), config->socket_path);
+        (void)snprintf(state, sizeof(state), "READY=1\nMAINPID=%d\nSTATUS=Serving %s", getpid(),
+                       config->socket_path);
+        systemd_notify(state);
         keeper->has_served = true;
         keeper->engine.has_served = true;
         if (config->ready_fd >= 0)
@@ -254,7 +258,7 @@ static void keeper_terminate(Keeper *keeper, int signal) {
                 keeper->exit_status = 1;
                 return;
         }
-        (void)sd_notify(0, "STOPPING=1\nSTATUS=Stopping every process");
+        systemd_notify("STOPPING=1\nSTATUS=Stopping every process");
         keeper->is_terminating = true;
         keeper->terminate_usec = clock_monotonic_usec() + keeper->config.stop_usec;
         keeper->engine.owes_terminate = true;
@@ -351,7 +355,7 @@ int keeper_run(Keeper *keeper) {
                 if (!keeper->is_stopped)
                         keeper_wait(keeper, deadline);
         }
-        (void)sd_notify(0, "STOPPING=1");
+        systemd_notify("STOPPING=1");
         keeper_unlink_socket(&keeper->config);
         keeper_kill_everything(keeper);
         return keeper->exit_status;

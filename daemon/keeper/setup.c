@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "common/fd.h"
+#include "daemon/keeper/systemd.h"
 
 #define SETUP_PROBES 50 /* before we believe that somebody listens, 50 times 20 ms */
 #define SETUP_PROBE_NSEC (20 * 1000 * 1000)
@@ -120,14 +121,34 @@ void setup_lock_sign(int lock_fd) {
         (void)!pwrite(lock_fd, text, (size_t)n, 0);
 }
 
+/* Whether it is a Unix stream socket that listens. */
+static bool setup_is_listener(int fd) {
+        static const struct {
+                int option, value;
+        } expected[] = { { SO_DOMAIN, AF_UNIX }, { SO_TYPE, SOCK_STREAM }, { SO_ACCEPTCONN, 1 } };
+        socklen_t size;
+        int value;
+
+        for (size_t i = 0; i < ARRAY_SIZE(expected); i++) {
+                size = sizeof(value);
+                if (getsockopt(fd, SOL_SOCKET, expected[i].option, &value, &size) < 0 ||
+                    value != expected[i].value)
+                        return false;
+        }
+        return true;
+}
+
 int setup_activated(SetupListeners *listeners, Error *reterr_error) {
         int n;
 
-        n = sd_listen_fds(1);
+        n = systemd_listen_fds();
+        if (n == -ENOSYS)
+                return error_set_errno(reterr_error, ENOSYS,
+                                       "systemd hands us sockets, but there is no libsystemd");
         for (int i = 0; i < n; i++) {
                 int fd = SD_LISTEN_FDS_START + i;
 
-                if (i >= SETUP_LISTENERS_MAX || sd_is_socket_unix(fd, SOCK_STREAM, 1, NULL, 0) <= 0) {
+                if (i >= SETUP_LISTENERS_MAX || !setup_is_listener(fd)) {
                         for (; i < n; i++)
                                 (void)fd_close(SD_LISTEN_FDS_START + i);
                         return error_set(

@@ -2,12 +2,11 @@
 
 #include "daemon/keeper/watchdog.h"
 
-#include <systemd/sd-daemon.h>
-
 #include "common/clock.h"
 #include "daemon/keeper/engine-slot.h"
 #include "daemon/keeper/keeper.h"
 #include "daemon/keeper/report.h"
+#include "daemon/keeper/systemd.h"
 
 /* Of systemd's interval: half to the ping, and where it stays unanswered, an eighth for a core dump. A keeper
  * that is replacing an engine which had served is in order: it says so, and the next engine has a whole
@@ -16,12 +15,8 @@
 #define WATCHDOG_ABORT(usec) ((usec) / 8)
 
 void watchdog_init(Keeper *keeper) {
-        keeper->watchdog_usec = 0;
-        keeper->ping_usec = USEC_INFINITY;
-        if (sd_watchdog_enabled(0, &keeper->watchdog_usec) <= 0)
-                keeper->watchdog_usec = 0;
-        else
-                keeper->ping_usec = clock_monotonic_usec();
+        keeper->watchdog_usec = systemd_watchdog_usec();
+        keeper->ping_usec = keeper->watchdog_usec > 0 ? clock_monotonic_usec() : USEC_INFINITY;
 }
 
 uint64_t watchdog_deadline(const Keeper *keeper) {
@@ -49,7 +44,7 @@ void watchdog_tick(Keeper *keeper, uint64_t now_usec) {
                 keeper->ping_usec = now_usec; /* the next one is asked at once */
                 (void)kill(engine->pid, SIGABRT);
                 if (engine->has_served)
-                        (void)sd_notify(0, "WATCHDOG=1");
+                        systemd_notify("WATCHDOG=1");
         } else {
                 engine->has_ponged = false;
                 engine->owes_ping = true;
@@ -60,5 +55,5 @@ void watchdog_tick(Keeper *keeper, uint64_t now_usec) {
 
 void watchdog_on_pong(Keeper *keeper) {
         keeper->engine.has_ponged = true;
-        (void)sd_notify(0, "WATCHDOG=1");
+        systemd_notify("WATCHDOG=1");
 }
