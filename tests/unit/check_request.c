@@ -253,8 +253,9 @@ START_TEST(a_signal_reaches_the_child_or_its_group)
 
         fixture_spawn_pipes(
                 7, 1,
+                "trap 'echo outer' USR1;"
                 "sh -c 'trap \"echo inner; exit\" USR1; echo ready; while :; do sleep 0.01; done' &"
-                "trap 'echo outer' USR1; while wait; [ $? -gt 128 ]; do :; done; sleep 100",
+                "while wait; [ $? -gt 128 ]; do :; done; sleep 100",
                 &in, &out);
         (void)fixture_expect(KEEPER_SPAWNED);
         fixture_ck_line(out, "ready\n");
