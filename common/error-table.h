@@ -25,3 +25,4 @@ ERROR(  CANCELLED,          ECANCELED,    "cancelled",          "the request was
 ERROR(  UNREACHABLE,        ECONNREFUSED, "unreachable",        "no daemon answers")
 ERROR(  ALREADY_RUNNING,    EADDRINUSE,   "already-running",    "another daemon uses this socket or state directory")
 ERROR(  UNSUPPORTED,        EOPNOTSUPP,   "unsupported",        "this is not supported here")
+ERROR(  LOCKED,             EBUSY,        "locked",             "another client holds stdin for itself")

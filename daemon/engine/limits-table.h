@@ -11,6 +11,7 @@ LIMIT(  KEYS,                    10000,              "keys")                  /*
 LIMIT(  FRAME_BYTES,             64 * 1024 * 1024,   "frame-bytes")           /* half-received large frames, all together */
 LIMIT(  REPLY_BYTES,             256 * 1024,         "reply-bytes")           /* unread replies before a client is not read from */
 LIMIT(  STDIN_BYTES,             16 * 1024 * 1024,   "stdin-bytes")           /* accepted and not taken, per process */
+LIMIT(  WAITING_WRITE_BYTES,     64 * 1024 * 1024,   "waiting-write-bytes")   /* of writes that wait for room, all together */
 LIMIT(  STDIN_WINDOW,            1024 * 1024,        NULL)/* a writer may send so far ahead */
 LIMIT(  DATA_FRAME_BYTES,        64 * 1024,          NULL)/* data in one frame to a client */
 LIMIT(  PUMP_BYTES,              512 * 1024,         NULL)/* data to one subscription in one turn */

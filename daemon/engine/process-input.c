@@ -19,9 +19,7 @@ void process_unwatch_stdin(Process *process) {
 void process_close_stdin(Process *process) {
         if (process->stdin_fd < 0)
                 return;
-        process_unwatch_stdin(process);
-        process->stdin_fd = fd_close(process->stdin_fd);
-        keeper_link_drop(process->host->link, KEEPER_LABEL_STDIN, process->id, process->run.run);
+        process_drop_stdin(process);
         (void)process_record(process, RECORD_CLOSED, SOURCE_STDIN, 0);
         process_changed(process, PROCESS_CHANGED_STDIN);
 }
@@ -111,8 +109,9 @@ static bool input_is_retry(StdinLog *log, const StdinWriter *writer, uint64_t en
         return true;
 }
 
-int process_input(Process *process, const StdinWriter *writer, uint64_t position, const void *data,
-                  size_t size, bool eof, uint64_t *ret_accepted, uint64_t *ret_end, Error *reterr_error) {
+int process_input(Process *process, const InputFrom *from, uint64_t position, const void *data, size_t size,
+                  bool eof, uint64_t *ret_accepted, uint64_t *ret_end, Error *reterr_error) {
+        const StdinWriter *writer = from->writer;
         uint64_t before;
         StdinLog *log;
         int r;
@@ -122,6 +121,9 @@ int process_input(Process *process, const StdinWriter *writer, uint64_t position
                 return r;
         if (input_is_retry(log, writer, position + size, eof, ret_accepted, ret_end))
                 return 0;
+        r = process_check_lock(process, from->lock, reterr_error);
+        if (r < 0)
+                return r;
         if (!process_is_alive(process))
                 return error_set(reterr_error, ERROR_NOT_RUNNING, "process %" PRIu64 " is not running",
                                  process->id);

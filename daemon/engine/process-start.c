@@ -228,14 +228,6 @@ static void process_forget(Process *process) {
         keeper_link_tell(process->host->link, &message);
 }
 
-static void process_drop_stdin(Process *process) {
-        if (process->stdin_fd < 0)
-                return;
-        process_unwatch_stdin(process);
-        process->stdin_fd = fd_close(process->stdin_fd);
-        keeper_link_drop(process->host->link, KEEPER_LABEL_STDIN, process->id, process->run.run);
-}
-
 static void process_on_spawn_failed(Process *process, const KeeperMessage *message) {
         Tree tree = process_tree(process);
         Error error;

@@ -104,6 +104,7 @@ Process *process_free(Process *process) {
         process_untouch_log(process);
         (void)log_free(process->log);
         (void)stdin_log_free(process->stdin_log);
+        free(process->stdin_lock);
         process_config_deinit(&process->config);
         free(process->spawn_error);
         free(process);

@@ -17,6 +17,7 @@
 #include "daemon/engine/process-config.h"
 #include "daemon/engine/process-state.h"
 #include "daemon/engine/registry.h"
+#include "daemon/engine/stdin-lock.h"
 #include "daemon/engine/stdin-log.h"
 #include "daemon/engine/tree.h"
 
@@ -66,6 +67,8 @@ struct ProcessWatch {
         List link; /* in process->watches */
         void (*on_change)(ProcessWatch *watch, Process *process);
         void (*on_removed)(ProcessWatch *watch, Process *process); /* unlink */
+        void (*on_close_stdin)(ProcessWatch *watch,
+                               Process *process); /* is about to be closed; may be NULL */
 };
 
 typedef struct ProcessOutput {
@@ -82,9 +85,10 @@ struct Process {
         uint64_t created_usec;
         ProcessConfig config; /* owned; without env unless it is about to start */
         ProcessState state;
-        RegistryRun run;     /* the latest; run 0: none yet */
-        Log *log;            /* owned; NULL until it is needed */
-        StdinLog *stdin_log; /* owned; NULL until it is needed */
+        RegistryRun run;       /* the latest; run 0: none yet */
+        Log *log;              /* owned; NULL until it is needed */
+        StdinLog *stdin_log;   /* owned; NULL until it is needed */
+        StdinLock *stdin_lock; /* owned; NULL: none since the process was made or loaded */
         ProcessOutput outputs[2];
         struct event *stdin_event; /* owned; writable; NULL until the pipe was full once */
         int stdin_fd;              /* owned; -1: closed or not a pipe */
@@ -177,10 +181,30 @@ int process_pause(Process *process, bool pause, Error *reterr_error);
 /** process_tree() - the Tree of the latest run. */
 Tree process_tree(const Process *process);
 
-/** process_input() - accept bytes for stdin; see stdin_log_accept(). -ESRCH (NOT_RUNNING), -EPIPE
- * (STDIN_CLOSED), -EAGAIN (WOULD_BLOCK). */
-int process_input(Process *process, const StdinWriter *writer, uint64_t position, const void *data,
-                  size_t size, bool eof, uint64_t *ret_accepted, uint64_t *ret_end, Error *reterr_error);
+/* Who writes. */
+typedef struct InputFrom {
+        const StdinWriter *writer; /* borrowed; NULL: a retry is not recognised */
+        const char *lock;          /* borrowed; the lock that it claims to hold, NULL: none */
+        pid_t pid;                 /* the client's, 0: unknown */
+} InputFrom;
+
+/** process_input() - accept bytes for stdin; see stdin_log_accept(). -ECHILD (NOT_RUNNING), -EPIPE
+ * (STDIN_CLOSED), -EAGAIN (WOULD_BLOCK), -EBUSY (LOCKED). */
+int process_input(Process *process, const InputFrom *from, uint64_t position, const void *data, size_t size,
+                  bool eof, uint64_t *ret_accepted, uint64_t *ret_end, Error *reterr_error);
+/** process_check_lock() - whether one who shows this lock (NULL: none) may use stdin. Return: 0; -EBUSY
+ * (LOCKED). */
+int process_check_lock(const Process *process, const char *lock, Error *reterr_error);
+/** process_set_lock() - put a lock on stdin (copied) or, with NULL, take it off. Return: 0 or -ENOMEM. */
+int process_set_lock(Process *process, const StdinLock *lock);
+/**
+ * process_input_consumed() - the stdin offset up to which the child has read, as far as the kernel can tell
+ * @pipe_fd:  either end of the pipe
+ *
+ * Return: 0 (*ret_offset is never too high); -EOPNOTSUPP (UNSUPPORTED); -EPIPE (STDIN_CLOSED): no reader is
+ * left, so that no more will be read.
+ */
+int process_input_consumed(Process *process, int pipe_fd, uint64_t *ret_offset, Error *reterr_error);
 /** process_input_taken() - the stdin offset up to which the pipe took it; what was dropped at the end of the
  * run does not count. */
 uint64_t process_input_taken(Process *process);
@@ -189,7 +213,10 @@ uint64_t process_input_room(Process *process);
 int process_cancel_input(Process *process, uint64_t *ret_dropped, Error *reterr_error);
 /** process_deliver() - move accepted input into the pipe; private to process-*.c and the recovery. */
 void process_deliver(Process *process);
+/** process_close_stdin() - let the child see the end of file, and record it. */
 void process_close_stdin(Process *process);
+/** process_drop_stdin() - the same without a record: the child is gone. */
+void process_drop_stdin(Process *process);
 /** process_unwatch_stdin() - wait no longer for room in the pipe; private to process-*.c. */
 void process_unwatch_stdin(Process *process);
 

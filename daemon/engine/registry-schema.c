@@ -31,6 +31,9 @@ static const char *const migrations[] = {
         " process INTEGER NOT NULL, run INTEGER NOT NULL);"
         "CREATE TABLE meta(name BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;"
         "CREATE TABLE reserve(data BLOB NOT NULL);",
+        "CREATE TABLE stdin_lock("
+        " process INTEGER PRIMARY KEY REFERENCES process(id) ON DELETE CASCADE, token BLOB NOT NULL,"
+        " holder BLOB NOT NULL, pid INTEGER NOT NULL, expires_usec INTEGER NOT NULL);",
 };
 
 #define RUN_COLUMN(type, name, field) ", " #name

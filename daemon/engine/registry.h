@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "common/error.h"
+#include "daemon/engine/stdin-lock.h"
 #include "daemon/keeper-message.h"
 
 typedef struct Registry Registry;
@@ -65,6 +66,7 @@ typedef struct RegistryProcess {
 typedef int (*RegistryProcessFn)(const RegistryProcess *process, const RegistryRun *latest_run,
                                  void *userdata);
 typedef int (*RegistryRunFn)(const RegistryRun *run, void *userdata);
+typedef int (*RegistryLockFn)(uint64_t process, const StdinLock *lock, void *userdata);
 typedef int (*RegistryEventFn)(uint64_t seq, uint64_t time_usec, const char *json, void *userdata);
 
 /**
@@ -126,6 +128,13 @@ uint64_t registry_key_count(Registry *registry);
 /** registry_get_key() - Return: 1 and what it did; 0: not known; -errno. */
 int registry_get_key(Registry *registry, const char *key, uint64_t *ret_process, uint32_t *ret_run,
                      Error *reterr_error);
+
+/** registry_put_lock() - insert or replace the lock on the stdin of a process. */
+int registry_put_lock(Registry *registry, uint64_t process, const StdinLock *lock, Error *reterr_error);
+/** registry_remove_lock() - harmless where there is none. */
+int registry_remove_lock(Registry *registry, uint64_t process, Error *reterr_error);
+/** registry_load_locks() - every lock, those that have expired too; the deadline is not set. */
+int registry_load_locks(Registry *registry, RegistryLockFn fn, void *userdata, Error *reterr_error);
 
 /** registry_set_meta(), registry_get_meta() - small texts by name ("instance", "boot-id"). get: 1 and an
  * owned string; 0; -errno. */

@@ -212,8 +212,9 @@ static int refuse_when_stopping(const Request *request, Error *reterr_error) {
 }
 
 /* The first input of a run, under a key of its own that follows from the request's. */
-static int run_write(Process *process, const StartWish *wish, const Bytes *data, bool eof,
+static int run_write(Process *process, const StartWish *wish, pid_t pid, const Bytes *data, bool eof,
                      Error *reterr_error) {
+        InputFrom from = { .pid = pid };
         char key[KEY_MAX + 8];
         StdinWriter writer;
 
@@ -221,8 +222,9 @@ static int run_write(Process *process, const StartWish *wish, const Bytes *data,
                 return 0;
         (void)snprintf(key, sizeof(key), "%s/data", wish->key);
         writer = stdin_writer_hash(key, strlen(key));
-        return process_input(process, wish->key[0] ? &writer : NULL, 0, data->data, data->size, eof, NULL,
-                             NULL, reterr_error);
+        if (wish->key[0])
+                from.writer = &writer;
+        return process_input(process, &from, 0, data->data, data->size, eof, NULL, NULL, reterr_error);
 }
 
 static int run_begin(Request *request, ProcessConfig *config, const StartWish *wish, const Bytes *data,
@@ -246,7 +248,7 @@ static int run_begin(Request *request, ProcessConfig *config, const StartWish *w
                 process_claim(process);
         r = start_put_key(request->host, wish, process, reterr_error);
         if (r >= 0 && process->stdin_fd >= 0)
-                r = run_write(process, wish, data, eof, reterr_error);
+                r = run_write(process, wish, request->client->pid, data, eof, reterr_error);
         if (r < 0)
                 (void)process_stop(process, "remove", 0, 0, NULL);
         *ret_process = process;

@@ -19,15 +19,16 @@ typedef struct RequestHost RequestHost;
 
 /* What all handlers share. */
 struct RequestHost {
-        Supervisor *supervisor;  /* borrowed */
-        ClientSet *clients;      /* borrowed */
-        EventFeed *events;       /* borrowed */
-        List due;                /* waits to be looked at at the end of the turn */
-        const char *socket_path; /* borrowed */
-        const char *state_dir;   /* borrowed */
-        KeeperMessage hello;     /* the keeper's greeting */
-        uint64_t start_usec;     /* real time of the engine's start */
-        bool stopping;           /* daemon-stop was asked for */
+        Supervisor *supervisor;     /* borrowed */
+        ClientSet *clients;         /* borrowed */
+        EventFeed *events;          /* borrowed */
+        List due;                   /* waits to be looked at at the end of the turn */
+        const char *socket_path;    /* borrowed */
+        const char *state_dir;      /* borrowed */
+        KeeperMessage hello;        /* the keeper's greeting */
+        uint64_t start_usec;        /* real time of the engine's start */
+        size_t waiting_write_bytes; /* of writes that wait for room */
+        bool stopping;              /* daemon-stop was asked for */
         bool upgrading;
 };
 

@@ -206,9 +206,20 @@ static json_t *stdin_to_json(Process *process) {
                 return json_null();
         accepted = stdin_log_accepted(log);
         taken = process_input_taken(process);
-        return json_pack("{s:I, s:I, s:b, s:I}", "accepted", (json_int_t)accepted, "taken", (json_int_t)taken,
-                         "closed", process->stdin_fd < 0 || stdin_log_eof(log), "limit",
-                         (json_int_t)LIMIT_STDIN_BYTES);
+        return json_pack("{s:I, s:I, s:I, s:b, s:I}", "accepted", (json_int_t)accepted, "taken",
+                         (json_int_t)taken, "queued",
+                         (json_int_t)(stdin_log_accepted(log) - stdin_log_taken(log)), "closed",
+                         process->stdin_fd < 0 || stdin_log_eof(log), "limit", (json_int_t)LIMIT_STDIN_BYTES);
+}
+
+static json_t *lock_to_json(Process *process) {
+        const StdinLock *lock = process->stdin_lock;
+        uint64_t left = stdin_lock_left(lock);
+
+        if (left == 0)
+                return json_null();
+        return json_pack("{s:s, s:I, s:I, s:I}", "holder", lock->holder, "pid", (json_int_t)lock->pid,
+                         "expires_usec", (json_int_t)lock->expires_usec, "left_usec", (json_int_t)left);
 }
 
 static json_t *readers_to_json(Process *process) {
@@ -281,6 +292,7 @@ int show_add_details(Process *process, json_t *object) {
         (void)json_object_set_new(object, "created_usec", json_integer((json_int_t)process->created_usec));
         (void)json_object_set_new(object, "log", log_to_json(process));
         (void)json_object_set_new(object, "stdin_log", stdin_to_json(process));
+        (void)json_object_set_new(object, "stdin_lock", lock_to_json(process));
         (void)json_object_set_new(object, "subscribers", readers_to_json(process));
         (void)json_object_set_new(object, "waiting_for", waiting_for_to_json(process));
         (void)json_object_set_new(object, "tree", tree_to_json(process));

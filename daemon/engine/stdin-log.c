@@ -167,6 +167,10 @@ uint64_t stdin_log_taken(const StdinLog *log) {
         return log->taken;
 }
 
+uint64_t stdin_log_base(const StdinLog *log) {
+        return log->base;
+}
+
 bool stdin_log_eof(const StdinLog *log) {
         return log->is_closed;
 }

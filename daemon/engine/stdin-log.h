@@ -57,6 +57,8 @@ int stdin_log_position_fd(StdinLog *log, int *ret_fd, bool *ret_is_new, Error *r
 
 uint64_t stdin_log_accepted(const StdinLog *log); /* stdin offset up to which input is accepted */
 uint64_t stdin_log_taken(const StdinLog *log);    /* up to which the pipe has it (or it was cancelled) */
+uint64_t stdin_log_base(const StdinLog *log);     /* what is below was taken or dropped before the latest
+                                                     run or cancellation */
 bool stdin_log_eof(const StdinLog *log);          /* an end of file was accepted in this run */
 
 /**

@@ -235,6 +235,19 @@ void supervisor_finish_turn(Supervisor *supervisor) {
         }
 }
 
+int supervisor_set_lock(Supervisor *supervisor, Process *process, const StdinLock *lock,
+                        Error *reterr_error) {
+        int r;
+
+        r = lock ? registry_put_lock(supervisor->registry, process->id, lock, reterr_error)
+                 : registry_remove_lock(supervisor->registry, process->id, reterr_error);
+        if (r < 0)
+                return r;
+        return process_set_lock(process, lock) < 0
+                       ? error_set_errno(reterr_error, ENOMEM, "cannot hold the lock")
+                       : 0;
+}
+
 void supervisor_lease_lost(Supervisor *supervisor, const void *holder) {
         if (supervisor->host.n_lease_holders == 0)
                 return; /* a client that goes costs nothing, however many processes there are */
@@ -285,6 +298,14 @@ static int supervisor_on_row(const RegistryProcess *row, const RegistryRun *run,
         return r;
 }
 
+static int supervisor_on_lock(uint64_t id, const StdinLock *stored, void *userdata) {
+        Process *process = supervisor_find_id(userdata, id);
+        StdinLock lock = *stored;
+
+        stdin_lock_resume(&lock);
+        return process ? process_set_lock(process, &lock) : 0;
+}
+
 static bool run_is_over(const RegistryRun *run) {
         const unsigned all = RUN_EXITED | RUN_STDOUT_CLOSED | RUN_STDERR_CLOSED | RUN_EMPTY | RUN_LOGGED_EXIT;
 
@@ -307,6 +328,8 @@ int supervisor_recover(Supervisor *supervisor, Handover *handover, bool same_kee
 
         supervisor->remove_not_before_usec = clock_monotonic_usec() + REMOVE_REATTACH_USEC;
         r = registry_load(supervisor->registry, supervisor_on_row, supervisor, reterr_error);
+        if (r >= 0)
+                r = registry_load_locks(supervisor->registry, supervisor_on_lock, supervisor, reterr_error);
         if (r < 0)
                 return r;
         LIST_FOREACH(Process, process, &supervisor->processes, link) {

@@ -57,6 +57,8 @@ int supervisor_add(Supervisor *supervisor, ProcessConfig *config, Process **ret_
 void supervisor_remove(Supervisor *supervisor, Process *process);
 /** supervisor_finish_turn() - remove the doomed. */
 void supervisor_finish_turn(Supervisor *supervisor);
+/** supervisor_set_lock() - put a lock on the stdin of a process, NULL: take it off; stored. */
+int supervisor_set_lock(Supervisor *supervisor, Process *process, const StdinLock *lock, Error *reterr_error);
 /** supervisor_lease_lost() - the holder of leases went away. */
 void supervisor_lease_lost(Supervisor *supervisor, const void *holder);
 /** supervisor_running() - how many have something left of their latest run. */

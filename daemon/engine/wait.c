@@ -11,12 +11,14 @@ static void wait_free(Wait *wait) {
         list_remove(&wait->due_link);
         if (wait->timer)
                 event_free(wait->timer);
+        if (wait->on_free)
+                wait->on_free(wait);
         json_decref(wait->context);
         free(wait->data);
         free(wait);
 }
 
-static void wait_due(Wait *wait) {
+void wait_due(Wait *wait) {
         if (!list_linked(&wait->due_link))
                 list_append(&wait->host->due, &wait->due_link);
 }
@@ -24,6 +26,19 @@ static void wait_due(Wait *wait) {
 static void wait_on_change(ProcessWatch *watch, Process *process) {
         (void)process;
         wait_due(CONTAINER_OF(watch, WaitTarget, watch)->wait);
+}
+
+Wait *wait_first(const Process *process, int (*check)(Wait *wait)) {
+        LIST_FOREACH(ProcessWatch, watch, &process->watches, link) {
+                Wait *wait;
+
+                if (watch->on_change != wait_on_change)
+                        continue;
+                wait = CONTAINER_OF(watch, WaitTarget, watch)->wait;
+                if (wait->check == check)
+                        return wait;
+        }
+        return NULL;
 }
 
 static void wait_on_removed(ProcessWatch *watch, Process *process) {

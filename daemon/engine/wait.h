@@ -33,6 +33,7 @@ struct Wait {
         json_t *context;                          /* owned; likewise */
         void *data;                               /* owned, free(3); likewise */
         void (*on_removed)(Wait *wait, size_t i); /* a process goes away: the last look at it; may be NULL */
+        void (*on_free)(Wait *wait);              /* lets go of what 'data' holds; may be NULL */
         /* Looks whether the wait is over. Return: 1 after wait_answer(); 0: not yet. */
         int (*check)(Wait *wait);
         size_t n;
@@ -45,5 +46,10 @@ int wait_new(Wait **ret_wait, RequestHost *host, Request *request, Process *cons
              int (*check)(Wait *wait), uint64_t timeout_usec, Error *reterr_error);
 /** wait_answer() - answer the request (see request_answer()) and free the wait. Return: 1. */
 int wait_answer(Wait *wait, json_t *result, const Error *error);
+/** wait_due() - it is looked at at the end of this turn. */
+void wait_due(Wait *wait);
+/** wait_first() - of those that wait for a process and are looked at by 'check', the one that began first;
+ * NULL if there is none. */
+Wait *wait_first(const Process *process, int (*check)(Wait *wait));
 /** waits_finish_turn() - look at all that are due. */
 void waits_finish_turn(RequestHost *host);

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "daemon/engine/error-json.h"
 #include "daemon/engine/limits.h"
@@ -14,6 +15,7 @@ struct Writer {
         ProcessWatch watch;
         Process *process; /* borrowed; NULL when it was removed */
         StdinWriter id;
+        char *lock; /* owned; NULL: none */
         uint32_t run;
         uint64_t accepted;  /* of this writer */
         uint64_t stdin_end; /* stdin offset behind its last byte */
@@ -28,6 +30,7 @@ static Writer *writer_of(ClientStream *stream) {
 static void writer_free(Writer *writer) {
         client_stream_detach(&writer->stream);
         list_remove(&writer->watch.link);
+        free(writer->lock);
         free(writer);
 }
 
@@ -104,6 +107,7 @@ static bool writer_on_pump(ClientStream *stream) {
 static int writer_on_frame(ClientStream *stream, const FrameHeader *header, const uint8_t *payload,
                            Error *reterr_error) {
         Writer *writer = writer_of(stream);
+        InputFrom from = { .writer = &writer->id, .lock = writer->lock, .pid = stream->client->pid };
         Error error = {};
         uint64_t position = le64_get(payload);
         size_t size = header->size - INPUT_HEADER_SIZE;
@@ -119,7 +123,7 @@ static int writer_on_frame(ClientStream *stream, const FrameHeader *header, cons
         client_stream_ready(stream);
         if (!writer->process)
                 return 0;
-        r = process_input(writer->process, &writer->id, position, payload + INPUT_HEADER_SIZE, size,
+        r = process_input(writer->process, &from, position, payload + INPUT_HEADER_SIZE, size,
                           header->flags & FRAME_FLAG_EOF, &writer->accepted, &writer->stdin_end, &error);
         if (r < 0 && error.code == ERROR_NONE)
                 (void)error_set_errno(&error, r, "cannot accept input");
@@ -153,15 +157,15 @@ static void writer_on_removed(ProcessWatch *watch, Process *process) {
 }
 
 int writer_new(Writer **ret_writer, Client *client, Process *process, uint32_t stream, const StdinWriter *id,
-               Error *reterr_error) {
+               const char *lock, Error *reterr_error) {
         Writer *writer;
         StdinLog *log;
         uint64_t taken;
         bool eof;
         int r;
 
-        r = process_stdin_log(process, &log, reterr_error);
-        if (r < 0)
+        if ((r = process_check_lock(process, lock, reterr_error)) < 0 ||
+            (r = process_stdin_log(process, &log, reterr_error)) < 0)
                 return r;
         writer = calloc(1, sizeof(*writer));
         if (!writer)
@@ -182,6 +186,10 @@ int writer_new(Writer **ret_writer, Client *client, Process *process, uint32_t s
                               process->id);
         else
                 r = client_stream_attach(&writer->stream, client, stream, &writer_ops, reterr_error);
+        if (r >= 0 && lock && !(writer->lock = strdup(lock))) {
+                client_stream_detach(&writer->stream);
+                r = error_set_errno(reterr_error, ENOMEM, "cannot open a stream of input");
+        }
         if (r < 0) {
                 free(writer);
                 return r;

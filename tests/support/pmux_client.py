@@ -44,7 +44,7 @@ DEFAULT_TIMEOUT = 30.0
 # What may be repeated on a new connection without a key, as the page says or as its meaning allows.
 HARMLESS = {"stop", "pause", "resume", "list", "show", "subscribe", "unsubscribe", "open-stdin",
             "close-stream",
-            "close-stdin", "wait", "events", "renew", "daemon-status", "version", "remove", "cancel-input"}
+            "close-stdin", "wait", "events", "renew", "lock-stdin", "unlock-stdin", "daemon-status", "version", "remove", "cancel-input"}
 KEYED = {"run", "start", "restart", "write"}
 
 
@@ -353,11 +353,12 @@ class Subscription:
 class StdinStream:
     """A stream of input to one process."""
 
-    def __init__(self, client, stream, target, writer):
+    def __init__(self, client, stream, target, writer, lock=None):
         self.client = client
         self.stream = stream
         self.target = target
         self.writer = writer
+        self.lock = lock
         self.accepted = 0
         self.taken = 0
         self.limit = 0
@@ -699,7 +700,7 @@ class Client:
             elif isinstance(stream, StdinStream):
                 stream._on_reopen_start()
                 self._submit_locked("open-stdin", {"target": stream.target, "stream": stream.stream,
-                                                   "writer": stream.writer}, stream)
+                                                   "writer": stream.writer, "lock": stream.lock}, stream)
             elif not stream.ended:
                 self._submit_locked("events", stream._resume_params(), stream)
         for pending in again:
@@ -851,11 +852,11 @@ class Client:
         return self._open("subscribe", params, lambda n, p: Subscription(self, n, p, auto_credit), timeout,
                           stream)
 
-    def open_stdin(self, target, writer=None, timeout=DEFAULT_TIMEOUT):
+    def open_stdin(self, target, writer=None, timeout=DEFAULT_TIMEOUT, lock=None):
         writer = writer or random_key()
         target = _target(target)
-        return self._open("open-stdin", {"target": target, "writer": writer},
-                          lambda n, p: StdinStream(self, n, target, writer), timeout)
+        return self._open("open-stdin", {"target": target, "writer": writer, "lock": lock},
+                          lambda n, p: StdinStream(self, n, target, writer, lock), timeout)
 
     def events(self, since=None, follow=None, timeout=DEFAULT_TIMEOUT):
         params = {k: v for k, v in {"since": since, "follow": follow}.items() if v is not None}
@@ -903,8 +904,20 @@ class Client:
     def write(self, target, data=b"", timeout=DEFAULT_TIMEOUT, **params):
         return self.call("write", dict(params, target=_target(target), data=encode_bytes(data)), timeout)
 
-    def close_stdin(self, target, timeout=DEFAULT_TIMEOUT):
-        return self.call("close-stdin", {"target": _target(target)}, timeout)
+    def close_stdin(self, target, timeout=DEFAULT_TIMEOUT, **params):
+        return self.call("close-stdin", dict(params, target=_target(target)), timeout)
+
+    def cancel_input(self, target, timeout=DEFAULT_TIMEOUT, **params):
+        return self.call("cancel-input", dict(params, target=_target(target)), timeout)
+
+    def lock_stdin(self, target, holder, ttl_usec, timeout=DEFAULT_TIMEOUT, **params):
+        """The token of the lock, which a repeated request does not take twice."""
+        params.setdefault("lock", random_key())
+        return self.call("lock-stdin", dict(params, target=_target(target), holder=holder, ttl_usec=ttl_usec),
+                         timeout)["lock"]
+
+    def unlock_stdin(self, target, lock, timeout=DEFAULT_TIMEOUT):
+        return self.call("unlock-stdin", {"target": _target(target), "lock": lock}, timeout)
 
     def stop(self, *targets, timeout=DEFAULT_TIMEOUT, **params):
         return self.call("stop", dict(params, targets=[_target(t) for t in targets]), timeout)["processes"]

@@ -31,7 +31,7 @@ START_TEST(wire_names_are_for_ever)
                 "system invalid-argument unknown-method not-found exists wrong-state not-running "
                 "denied limit no-space no-memory spawn-failed stdin-closed would-block timeout "
                 "version-mismatch protocol-error too-large shutting-down cancelled unreachable "
-                "already-running unsupported";
+                "already-running unsupported locked";
         const char *p = names;
 
         for (ErrorCode code = ERROR_NONE + 1; code < ERROR_N_; code++) {
