@@ -38,6 +38,7 @@ static const char spawn_step_clone[] = "clone";
 /* What parent and child share: the child writes error and step, the parent reads them when it runs again. */
 typedef struct SpawnJob {
         const SpawnRequest *request;
+        uint64_t ignored;
         bool shares_fds;
         bool born_in_cgroup;
         pid_t parent;
@@ -45,6 +46,21 @@ typedef struct SpawnJob {
         volatile int error;
         const char *volatile step;
 } SpawnJob;
+
+/* The kernel's struct sigaction: handler, flags, restorer, mask. Not sigaction(3), which leaves out the two
+ * signals that the C library keeps for itself; a parent such as make(1) may have had them ignored. */
+typedef uint64_t KernelAction[4];
+
+static uint64_t ignored_signals(void) {
+        KernelAction action;
+        uint64_t ignored = 0;
+
+        for (int i = 1; i < NSIG; i++)
+                if (syscall(SYS_rt_sigaction, i, NULL, action, sizeof(uint64_t)) == 0 &&
+                    action[0] == (uint64_t)(uintptr_t)SIG_IGN)
+                        ignored |= UINT64_C(1) << (i - 1);
+        return ignored;
+}
 
 int spawner_init(Spawner *spawner) {
         char *stack;
@@ -54,7 +70,7 @@ int spawner_init(Spawner *spawner) {
         if (stack == MAP_FAILED)
                 return -errno;
         (void)mprotect(stack, SPAWN_GUARD_SIZE, PROT_NONE);
-        *spawner = (Spawner){ .stack = stack };
+        *spawner = (Spawner){ .stack = stack, .ignored = ignored_signals() };
         return 0;
 }
 
@@ -99,14 +115,12 @@ SPAWN_CHILD_CODE static void spawn_set_fds(SpawnJob *job) {
                 (void)close_range((unsigned)request->n_fds, ~0U, 0);
 }
 
-SPAWN_CHILD_CODE static void spawn_reset_signals(void) {
-        uint64_t action[4] = {}; /* the kernel's struct sigaction: SIG_DFL, no flags, nothing blocked */
+SPAWN_CHILD_CODE static void spawn_reset_signals(uint64_t ignored) {
+        KernelAction action = {}; /* SIG_DFL, no flags, nothing blocked */
         sigset_t empty;
 
-        /* Not sigaction(3), which leaves out the two signals that the C library keeps for itself; a parent
-         * such as make(1) may have had them ignored. */
-        for (int i = 1; i < NSIG; i++)
-                (void)syscall(SYS_rt_sigaction, i, action, NULL, sizeof(uint64_t));
+        for (; ignored != 0; ignored &= ignored - 1)
+                (void)syscall(SYS_rt_sigaction, __builtin_ctzll(ignored) + 1, action, NULL, sizeof(uint64_t));
         (void)sigemptyset(&empty);
         (void)sigprocmask(SIG_SETMASK, &empty, NULL);
 }
@@ -155,7 +169,7 @@ SPAWN_CHILD_CODE static int spawn_child(void *userdata) {
                 spawn_fail(job, "chdir", errno);
         if (request->nofile && setrlimit(RLIMIT_NOFILE, request->nofile) < 0)
                 spawn_fail(job, "limit", errno);
-        spawn_reset_signals();
+        spawn_reset_signals(job->ignored);
         spawn_exec(job);
 }
 
@@ -239,6 +253,7 @@ static int spawn_once(Spawner *spawner, SpawnJob *job, pid_t *ret_pid) {
 int spawn(Spawner *spawner, const SpawnRequest *request, pid_t *ret_pid, const char **reterr_step) {
         SpawnJob job = {
                 .request = request,
+                .ignored = spawner->ignored,
                 .shares_fds = !spawner->without_unshare,
                 .born_in_cgroup = request->cgroup_fd >= 0 && !spawner->without_clone3,
                 .parent = getpid(),

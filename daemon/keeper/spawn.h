@@ -4,12 +4,14 @@
 /* Starting a program: the cheapest clone that is correct, its cost independent of our open descriptors. */
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/resource.h>
 #include <sys/types.h>
 
 /* Keeps what a spawn needs: the stack its children run on, and what this kernel refused. */
 typedef struct Spawner {
         char *stack;          /* owned, mmap */
+        uint64_t ignored;     /* bit n - 1: signal n was ignored when this was made */
         bool without_unshare; /* no CLOSE_RANGE_UNSHARE: the descriptor table is copied instead */
         bool without_clone3;  /* no CLONE_INTO_CGROUP: the child moves itself into its cgroup */
 } Spawner;
@@ -28,6 +30,8 @@ typedef struct SpawnRequest {
         const char *oom_score_adj;   /* text for /proc/self/oom_score_adj; NULL: the parent's */
 } SpawnRequest;
 
+/** spawner_init() - once the caller ignores the signals that it means to ignore, and handles none: exec
+ * resets handlers, a spawn what is ignored. Return: 0 or -errno of mmap(2). */
 int spawner_init(Spawner *spawner);
 void spawner_deinit(Spawner *spawner);
 

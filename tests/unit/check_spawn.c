@@ -193,12 +193,14 @@ START_TEST(signals_are_as_new)
         char text[256];
         sigset_t set, old;
 
-        take_way(_i);
         (void)sigfillset(&set);
         (void)sigprocmask(SIG_SETMASK, &set, &old);
         (void)signal(SIGPIPE, SIG_IGN);
         (void)signal(SIGHUP, SIG_IGN);
         (void)signal(SIGRTMAX, SIG_IGN);
+        spawner_deinit(&spawner);
+        ck_assert_int_eq(spawner_init(&spawner), 0);
+        take_way(_i);
         request.candidates = STRINGS((char *)"/bin/grep");
         ck_assert_int_eq(run_output(STRINGS((char *)"grep", (char *)"-E", (char *)"^Sig(Blk|Ign|Cgt)",
                                             (char *)"/proc/self/status"),
