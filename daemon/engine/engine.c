@@ -29,12 +29,15 @@
 
 #define LISTENERS_MAX 16
 #define DESCRIPTORS_MAX 20000
+#define CHORES_DELAY_USEC 2000
+#define PRIORITIES 3 /* what does not say has the one in the middle */
 
 typedef struct Engine {
         struct event_base *base;            /* owned */
         KeeperLink *link;                   /* owned */
         TreeRoot *tree_root;                /* owned */
         struct event *tree_event;           /* owned */
+        struct event *chores;               /* owned; of a lower priority than all others */
         Listener *listeners[LISTENERS_MAX]; /* owned */
         Supervisor supervisor;
         ClientSet clients;
@@ -167,6 +170,8 @@ static void engine_tell_keeper(Engine *engine) {
                 return;
         if (engine->requests.stopping) {
                 message.type = KEEPER_STOPPED;
+                process_host_deinit(&engine->supervisor.host);
+                tree_root_clear(engine->tree_root);
                 engine_say_goodbye(engine);
         } else if (engine->requests.upgrading)
                 message.type = KEEPER_UPGRADE;
@@ -174,6 +179,29 @@ static void engine_tell_keeper(Engine *engine) {
                 return;
         engine->told_keeper = true;
         (void)keeper_link_queue(engine->link, &message, NULL, 0);
+}
+
+/* What nobody waits for is done when there is nothing else to do: at once, when the keeper has been asked to
+ * start something and will take a while, otherwise when it has been quiet for a moment. */
+static void engine_schedule_chores(Engine *engine) {
+        const struct timeval delay = { .tv_usec = CHORES_DELAY_USEC };
+        bool begun = engine->supervisor.host.has_begun_runs;
+
+        engine->supervisor.host.has_begun_runs = false;
+        if (!supervisor_has_chores(&engine->supervisor))
+                return;
+        if (begun)
+                event_active(engine->chores, EV_TIMEOUT, 0);
+        else if (!event_pending(engine->chores, EV_TIMEOUT, NULL))
+                (void)event_add(engine->chores, &delay);
+}
+
+static void engine_on_chores(evutil_socket_t fd, short what, void *userdata) {
+        Engine *engine = userdata;
+
+        (void)fd;
+        (void)what;
+        supervisor_do_chores(&engine->supervisor);
 }
 
 /* Everything that this turn decided is stored, then told. Return: whether there is more to do at once. */
@@ -192,15 +220,16 @@ static bool engine_finish_turn(Engine *engine) {
                         engine_quit(engine, 1);
                         return false;
                 }
-                keeper_link_flush(engine->link);
+                keeper_link_flush_urgent(engine->link);
                 client_set_flush(&engine->clients);
                 client_set_pump(&engine->clients);
                 client_set_flush(&engine->clients);
                 engine_tell_keeper(engine);
         } while (registry_dirty(engine->supervisor.registry) || !list_empty(&engine->supervisor.doomed) ||
-                 !list_empty(&engine->requests.due));
+                 !list_empty(&engine->supervisor.changed) || !list_empty(&engine->requests.due));
         keeper_link_flush(engine->link);
         client_set_reap(&engine->clients);
+        engine_schedule_chores(engine);
         return !list_empty(&engine->clients.ready);
 }
 
@@ -277,7 +306,10 @@ static int engine_start(Engine *engine, const char *socket_path, const char *sta
         int r;
 
         engine->base = event_base_new();
-        if (!engine->base)
+        if (!engine->base || event_base_priority_init(engine->base, PRIORITIES) < 0)
+                return error_set_errno(reterr_error, ENOMEM, "cannot make an event loop");
+        engine->chores = evtimer_new(engine->base, engine_on_chores, engine);
+        if (!engine->chores || event_priority_set(engine->chores, PRIORITIES - 1) < 0)
                 return error_set_errno(reterr_error, ENOMEM, "cannot make an event loop");
         r = client_set_init(&engine->clients, engine->base, &client_ops, engine);
         if (r < 0)

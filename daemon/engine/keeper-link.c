@@ -23,6 +23,7 @@ struct KeeperLink {
         const KeeperLinkOps *ops;
         void *userdata; /* borrowed */
         List queue;
+        size_t n_urgent; /* of those in the queue, all but DROP and FORGET */
 };
 
 static int handover_fd_compare(const void *a, const void *b) {
@@ -225,6 +226,10 @@ int keeper_link_new(KeeperLink **ret_link, int socket_fd, struct event_base *bas
         return 0;
 }
 
+static bool message_is_urgent(const KeeperMessage *message) {
+        return message->type != KEEPER_DROP && message->type != KEEPER_FORGET;
+}
+
 static QueuedMessage *queued_message_free(QueuedMessage *queued) {
         list_remove(&queued->link);
         for (size_t i = 0; i < queued->n_fds; i++)
@@ -259,6 +264,7 @@ int keeper_link_queue(KeeperLink *link, const KeeperMessage *message, const int 
                 memcpy(queued->fds, fds, n_fds * sizeof(*fds));
         queued->n_fds = n_fds;
         list_append(&link->queue, &queued->link);
+        link->n_urgent += message_is_urgent(message);
         return 0;
 }
 
@@ -275,12 +281,23 @@ static int keeper_link_send(KeeperLink *link, const KeeperMessage *message, cons
         }
 }
 
+static void keeper_link_flush_one(KeeperLink *link) {
+        QueuedMessage *queued = CONTAINER_OF(link->queue.next, QueuedMessage, link);
+
+        link->n_urgent -= message_is_urgent(&queued->message);
+        /* a failure means that the keeper is gone: the next read says so and the engine ends */
+        (void)keeper_link_send(link, &queued->message, queued->fds, queued->n_fds);
+        (void)queued_message_free(queued);
+}
+
 void keeper_link_flush(KeeperLink *link) {
-        LIST_FOREACH(QueuedMessage, queued, &link->queue, link) {
-                /* a failure means that the keeper is gone: the next read says so and the engine ends */
-                (void)keeper_link_send(link, &queued->message, queued->fds, queued->n_fds);
-                (void)queued_message_free(queued);
-        }
+        while (!list_empty(&link->queue))
+                keeper_link_flush_one(link);
+}
+
+void keeper_link_flush_urgent(KeeperLink *link) {
+        while (link->n_urgent > 0)
+                keeper_link_flush_one(link);
 }
 
 int keeper_link_put(KeeperLink *link, KeeperLabel label, uint64_t process, uint32_t run, int fd) {

@@ -60,6 +60,9 @@ void keeper_link_tell(KeeperLink *link, const KeeperMessage *message);
 /** keeper_link_flush() - send what is queued, in order; waits for room in the socket (the keeper always
  * reads). */
 void keeper_link_flush(KeeperLink *link);
+/** keeper_link_flush_urgent() - likewise, up to the last message that somebody waits for: what comes after it
+ * only lets the keeper forget something, and has time until the replies are out. */
+void keeper_link_flush_urgent(KeeperLink *link);
 /** keeper_link_put() - hand a duplicate of a descriptor (borrowed) to the keeper, now. Return: 0 or -errno.
  */
 int keeper_link_put(KeeperLink *link, KeeperLabel label, uint64_t process, uint32_t run, int fd);

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -110,6 +111,31 @@ static int log_recover(Log *log, Error *reterr_error) {
         return 0;
 }
 
+void log_set_options(Log *log, const LogOptions *options) {
+        log->options = *options;
+        if (options->segment_bytes == 0)
+                log->options.segment_bytes =
+                        MIN(MAX(options->retention_bytes / 8, SEGMENT_BYTES_MIN), SEGMENT_BYTES_DEFAULT_MAX);
+        log->options.segment_bytes = MIN(log->options.segment_bytes, SEGMENT_BYTES_MAX);
+}
+
+int log_move(Log *log, const char *path, Error *reterr_error) {
+        char *copy;
+
+        copy = strdup(path);
+        if (!copy)
+                return error_set_errno(reterr_error, ENOMEM, "cannot hold the log '%s'", path);
+        if (rename(log->path, path) < 0) {
+                int r = -errno;
+
+                free(copy);
+                return error_set_errno(reterr_error, r, "cannot move the log '%s' to '%s'", log->path, path);
+        }
+        free(log->path);
+        log->path = copy;
+        return 0;
+}
+
 int log_open(Log **ret_log, const char *path, const LogOptions *options, Error *reterr_error) {
         CLEANUP(log_free) Log *log = NULL;
         int r;
@@ -120,11 +146,7 @@ int log_open(Log **ret_log, const char *path, const LogOptions *options, Error *
         log->current.data_fd = log->current.index_fd = -1;
         log->old.data_fd = log->old.index_fd = -1;
         log->floor = UINT64_MAX;
-        log->options = *options;
-        if (options->segment_bytes == 0)
-                log->options.segment_bytes =
-                        MIN(MAX(options->retention_bytes / 8, SEGMENT_BYTES_MIN), SEGMENT_BYTES_DEFAULT_MAX);
-        log->options.segment_bytes = MIN(log->options.segment_bytes, SEGMENT_BYTES_MAX);
+        log_set_options(log, options);
         log->path = strdup(path);
         if (!log->path)
                 return error_set_errno(reterr_error, ENOMEM, "cannot hold the log '%s'", path);

@@ -71,6 +71,13 @@ int log_open(Log **ret_log, const char *path, const LogOptions *options, Error *
 Log *log_free(Log *log);
 DEFINE_CLEANUP(Log *, log_free);
 
+/** log_set_options() - from now on; what is longer than they allow goes when more comes. */
+void log_set_options(Log *log, const LogOptions *options);
+
+/** log_move() - give the log's directory another name; one that is there and is not empty refuses it. Return:
+ * 0 or -errno: nothing has changed. */
+int log_move(Log *log, const char *path, Error *reterr_error);
+
 /** log_remove() - delete all files of a log that is not open; the directory stays. Return: 0 or -errno. */
 int log_remove(const char *path);
 

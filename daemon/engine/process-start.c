@@ -110,6 +110,7 @@ static int start_send(Process *process, const Start *start, int spec_fd) {
                                 (void)fd_close(fds[j]);
                         return -EMFILE;
                 }
+        process->host->has_begun_runs = true;
         return keeper_link_queue(process->host->link, &message, fds, n);
 }
 
@@ -191,6 +192,7 @@ int process_start(Process *process, Error *reterr_error) {
             (r = process_stdin_log(process, &stdin_log, reterr_error)) < 0 ||
             (r = stdin_log_begin_run(stdin_log, process->run.run + 1, reterr_error)) < 0)
                 return r;
+        process->host->ops->on_change(process, PROCESS_CHANGES_RUN, process->host->userdata);
         before = process->run;
         process->run = (RegistryRun){
                 .process = process->id,

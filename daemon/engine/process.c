@@ -23,6 +23,64 @@ static int process_path(const Process *process, char *buffer, size_t size, Error
         return 0;
 }
 
+void process_host_init(ProcessHost *host) {
+        list_init(&host->open_logs);
+        list_init(&host->resting);
+}
+
+void process_host_deinit(ProcessHost *host) {
+        char path[4096];
+
+        if (!host->spare_log)
+                return;
+        host->spare_log = log_free(host->spare_log);
+        (void)snprintf(path, sizeof(path), "%s/spare", host->state_dir);
+        if (log_remove(path) >= 0)
+                (void)rmdir(path);
+}
+
+void process_host_prepare(ProcessHost *host) {
+        const LogOptions options = { .retention_bytes = RETENTION_DEFAULT_BYTES };
+        char path[4096];
+        int n;
+
+        if (host->spare_log)
+                return;
+        n = snprintf(path, sizeof(path), "%s/spare", host->state_dir);
+        if (n < 0 || (size_t)n >= sizeof(path) || (mkdir(path, 0700) < 0 && errno != EEXIST))
+                return;
+        /* One that an earlier engine left will do as well. */
+        if (log_open(&host->spare_log, path, &options, NULL) < 0)
+                (void)log_remove(path);
+}
+
+static void process_untouch_log(Process *process) {
+        list_remove(&process->rest_link);
+        if (!list_linked(&process->log_link))
+                return;
+        list_remove(&process->log_link);
+        process->host->n_open_logs--;
+}
+
+/* The log is about to be used and may open descriptors: let the one that rested longest close its own. */
+static void process_touch_log(Process *process) {
+        ProcessHost *host = process->host;
+
+        if (list_linked(&process->log_link)) {
+                if (process->log_link.next == &host->open_logs)
+                        return;
+                list_remove(&process->log_link);
+        } else
+                host->n_open_logs++;
+        list_append(&host->open_logs, &process->log_link);
+        if (host->n_open_logs > LIMIT_OPEN_LOGS) {
+                Process *oldest = CONTAINER_OF(host->open_logs.next, Process, log_link);
+
+                process_untouch_log(oldest);
+                log_idle(oldest->log);
+        }
+}
+
 int process_new(Process **ret_process, ProcessHost *host, uint64_t id, ProcessConfig *config,
                 Error *reterr_error) {
         CLEANUP(process_free) Process *process = NULL;
@@ -47,6 +105,18 @@ int process_new(Process **ret_process, ProcessHost *host, uint64_t id, ProcessCo
         return 0;
 }
 
+/* Takes what lies ready, if it can. */
+static bool process_take_spare(Process *process, const char *path) {
+        const LogOptions options = { .retention_bytes = process->config.retention_bytes };
+        ProcessHost *host = process->host;
+
+        if (!host->spare_log || log_move(host->spare_log, path, NULL) < 0)
+                return false;
+        process->log = TAKE(host->spare_log);
+        log_set_options(process->log, &options);
+        return true;
+}
+
 int process_make_dir(Process *process, Error *reterr_error) {
         char path[4096];
         int r;
@@ -54,35 +124,11 @@ int process_make_dir(Process *process, Error *reterr_error) {
         r = process_path(process, path, sizeof(path), reterr_error);
         if (r < 0)
                 return r;
+        if (process_take_spare(process, path))
+                return 0;
         if (mkdir(path, 0700) < 0 && errno != EEXIST)
                 return error_set_errno(reterr_error, errno, "cannot make the directory '%s'", path);
         return 0;
-}
-
-static void process_untouch_log(Process *process) {
-        if (!list_linked(&process->log_link))
-                return;
-        list_remove(&process->log_link);
-        process->host->n_open_logs--;
-}
-
-/* The log is about to be used and may open descriptors: let the one that rested longest close its own. */
-static void process_touch_log(Process *process) {
-        ProcessHost *host = process->host;
-
-        if (list_linked(&process->log_link)) {
-                if (process->log_link.next == &host->open_logs)
-                        return;
-                list_remove(&process->log_link);
-        } else
-                host->n_open_logs++;
-        list_append(&host->open_logs, &process->log_link);
-        if (host->n_open_logs > LIMIT_OPEN_LOGS) {
-                Process *oldest = CONTAINER_OF(host->open_logs.next, Process, log_link);
-
-                process_untouch_log(oldest);
-                log_idle(oldest->log);
-        }
 }
 
 Process *process_free(Process *process) {
@@ -109,6 +155,16 @@ Process *process_free(Process *process) {
         free(process->spawn_error);
         free(process);
         return NULL;
+}
+
+void process_host_rest(ProcessHost *host) {
+        LIST_FOREACH(Process, process, &host->resting, rest_link) {
+                list_remove(&process->rest_link);
+                if (!process_is_over(process))
+                        continue; /* it runs again */
+                process_untouch_log(process);
+                log_idle(process->log);
+        }
 }
 
 void process_remove_files(Process *process) {
@@ -221,7 +277,8 @@ static void process_end_stdin(Process *process) {
         taken = stdin_log_taken(log);
         if (stdin_log_end_run(log, NULL, &error) >= 0) {
                 process->input_end = taken;
-                keeper_link_drop(process->host->link, KEEPER_LABEL_POSITION, process->id, 0);
+                if (stdin_log_accepted(log) > 0) /* else there never was a position */
+                        keeper_link_drop(process->host->link, KEEPER_LABEL_POSITION, process->id, 0);
                 stdin_log_idle(log);
         } else
                 (void)fprintf(stderr, "<4>process %" PRIu64 ": %s\n", process->id, error.text);
@@ -235,10 +292,8 @@ void process_set_ended(Process *process, unsigned bits) {
                 process->run.stop_deadline_monotonic_usec = 0;
                 process_outputs_close(process);
                 tree_release(process->host->tree_root, &tree);
-                if (process->log) {
-                        process_untouch_log(process);
-                        log_idle(process->log);
-                }
+                if (process->log && !list_linked(&process->rest_link)) /* readers are about to want its end */
+                        list_append(&process->host->resting, &process->rest_link);
                 process_end_stdin(process);
         }
         process_changed(process, PROCESS_CHANGED_RUN);

@@ -30,6 +30,7 @@ typedef struct ProcessWatch ProcessWatch;
 #define PROCESS_CHANGED_STDIN (1u << 1)   /* input was taken, or stdin closed */
 #define PROCESS_CHANGED_PAUSED (1u << 2)  /* must be stored */
 #define PROCESS_CHANGED_READERS (1u << 3) /* one has gone */
+#define PROCESS_CHANGES_RUN (1u << 4)     /* another run is about to take its place: store it now */
 
 typedef struct ProcessOps {
         void (*on_change)(Process *process, unsigned changed, void *userdata);
@@ -50,6 +51,11 @@ typedef struct ProcessHost {
         size_t n_lease_holders;  /* processes with one */
         List open_logs;          /* processes whose logs hold descriptors, least recently used first */
         size_t n_open_logs;
+        List resting;   /* processes whose runs are over and whose logs hold descriptors that they can do
+                           without */
+        Log *spare_log; /* owned; made ahead for the next process, in the directory 'spare'; NULL: none */
+        bool has_begun_runs; /* the keeper was asked to spawn: while it does, there is time for other things
+                              */
 } ProcessHost;
 
 /* Somebody who reads the log, embedded in a subscription. */
@@ -81,6 +87,7 @@ struct Process {
         ProcessHost *host; /* borrowed */
         List link;         /* the supervisor's, all processes */
         List doom_link;    /* the supervisor's, those to be removed */
+        List change_link;  /* the supervisor's, those whose run is to be stored */
         uint64_t id;
         uint64_t created_usec;
         ProcessConfig config; /* owned; without env unless it is about to start */
@@ -113,6 +120,7 @@ struct Process {
         bool is_adopted;       /* the latest run was begun under an engine before this one */
         bool exit_pending;     /* the main process ended; its last bytes are not yet in the log */
         List log_link;         /* in host->open_logs */
+        List rest_link;        /* in host->resting */
         uint64_t exit_left[2]; /* bytes that were in the pipes when it ended, still to be logged */
 };
 
@@ -128,6 +136,14 @@ int process_new(Process **ret_process, ProcessHost *host, uint64_t id, ProcessCo
 int process_make_dir(Process *process, Error *reterr_error);
 Process *process_free(Process *process);
 DEFINE_CLEANUP(Process *, process_free);
+/** process_host_init(), process_host_deinit() - what is not borrowed. */
+void process_host_init(ProcessHost *host);
+void process_host_deinit(ProcessHost *host);
+/** process_host_rest() - let the logs of runs that are over close their descriptors. */
+void process_host_rest(ProcessHost *host);
+/** process_host_prepare() - make a directory with a log, so that the next process need not wait for one. A
+ * failure matters only then. */
+void process_host_prepare(ProcessHost *host);
 /** process_remove_files() - delete log, input and directory of a process that is about to be freed. */
 void process_remove_files(Process *process);
 

@@ -59,8 +59,9 @@ int request_show(Request *request, Params *params, json_t **ret_result, Error *r
         runs = json_array();
         r = object && runs ? show_add_details(process, object) : -ENOMEM;
         if (r >= 0)
-                r = registry_runs(request->host->supervisor->registry, process->id, 100, show_on_run, runs,
-                                  reterr_error);
+                supervisor_store_runs(request->host->supervisor);
+        r = registry_runs(request->host->supervisor->registry, process->id, 100, show_on_run, runs,
+                          reterr_error);
         if (r < 0) {
                 json_decref(object);
                 json_decref(runs);

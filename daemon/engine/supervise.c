@@ -55,14 +55,31 @@ static void supervisor_consider_removal(Supervisor *supervisor, Process *process
                 list_append(&supervisor->doomed, &process->doom_link);
 }
 
+/* What a turn does to a run is stored once, at the turn's end or before somebody asks the registry. */
+static void supervisor_store_run(Supervisor *supervisor, Process *process) {
+        Error error = {};
+
+        if (!list_linked(&process->change_link))
+                return;
+        list_remove(&process->change_link);
+        supervisor_check(supervisor, registry_put_run(supervisor->registry, &process->run, &error), &error);
+}
+
+void supervisor_store_runs(Supervisor *supervisor) {
+        LIST_FOREACH(Process, process, &supervisor->changed, change_link)
+                supervisor_store_run(supervisor, process);
+}
+
 static void supervisor_on_change(Process *process, unsigned changed, void *userdata) {
         Supervisor *supervisor = userdata;
         Error error = {};
         int r = 0;
 
-        if (changed & PROCESS_CHANGED_RUN)
-                r = registry_put_run(supervisor->registry, &process->run, &error);
-        if (r >= 0 && changed & PROCESS_CHANGED_PAUSED)
+        if (changed & PROCESS_CHANGED_RUN && !list_linked(&process->change_link))
+                list_append(&supervisor->changed, &process->change_link);
+        if (changed & PROCESS_CHANGES_RUN)
+                supervisor_store_run(supervisor, process);
+        if (changed & PROCESS_CHANGED_PAUSED)
                 r = registry_set_paused(supervisor->registry, process->id, process->state == PROCESS_PAUSED,
                                         &error);
         supervisor_check(supervisor, r, &error);
@@ -134,7 +151,8 @@ int supervisor_init(Supervisor *supervisor, const char *registry_path, const Sup
         supervisor->host.userdata = supervisor;
         list_init(&supervisor->processes);
         list_init(&supervisor->doomed);
-        list_init(&supervisor->host.open_logs);
+        list_init(&supervisor->changed);
+        process_host_init(&supervisor->host);
         return registry_open(&supervisor->registry, registry_path, reterr_error);
 }
 
@@ -156,6 +174,7 @@ static void supervisor_drop(Supervisor *supervisor, Process *process) {
                 (void)tdelete(process, &supervisor->by_name, compare_name);
         list_remove(&process->link);
         list_remove(&process->doom_link);
+        list_remove(&process->change_link);
         supervisor->n_processes--;
         (void)process_free(process);
 }
@@ -166,6 +185,8 @@ void supervisor_deinit(Supervisor *supervisor) {
                         supervisor_drop(supervisor, CONTAINER_OF(supervisor->processes.next, Process, link));
         if (supervisor->remove_timer)
                 event_free(supervisor->remove_timer);
+        if (supervisor->changed.next)
+                process_host_deinit(&supervisor->host);
         supervisor->registry = registry_free(supervisor->registry);
 }
 
@@ -205,6 +226,7 @@ int supervisor_add(Supervisor *supervisor, ProcessConfig *config, Process **ret_
                 (void)registry_remove_process(supervisor->registry, row.id, NULL);
                 return r;
         }
+        supervisor->next_id = process->id + 1;
         *ret_process = process;
         return 0;
 }
@@ -215,7 +237,23 @@ void supervisor_remove(Supervisor *supervisor, Process *process) {
                 list_append(&supervisor->doomed, &process->doom_link);
 }
 
+bool supervisor_has_chores(const Supervisor *supervisor) {
+        return !list_empty(&supervisor->host.resting) || tree_root_untidy(supervisor->host.tree_root) ||
+               supervisor->next_id != 0;
+}
+
+void supervisor_do_chores(Supervisor *supervisor) {
+        process_host_rest(&supervisor->host);
+        tree_root_tidy(supervisor->host.tree_root);
+        if (supervisor->next_id == 0)
+                return;
+        process_host_prepare(&supervisor->host);
+        tree_prepare_ahead(supervisor->host.tree_root, supervisor->next_id, 1);
+        supervisor->next_id = 0; /* whether or not that worked, once is enough */
+}
+
 void supervisor_finish_turn(Supervisor *supervisor) {
+        supervisor_store_runs(supervisor);
         while (!list_empty(&supervisor->doomed)) {
                 Process *process = CONTAINER_OF(supervisor->doomed.next, Process, doom_link);
                 Error error = {};
@@ -225,6 +263,7 @@ void supervisor_finish_turn(Supervisor *supervisor) {
                         list_remove(&process->doom_link); /* someone came to read it in this very turn */
                         continue;
                 }
+                list_remove(&process->change_link);
                 r = registry_remove_process(supervisor->registry, process->id, &error);
                 supervisor_check(supervisor, r, &error);
                 if (process->run.run != 0) /* else nobody was told that it exists */
@@ -277,12 +316,14 @@ static int supervisor_on_row(const RegistryProcess *row, const RegistryRun *run,
         r = process_config_from_text(&config, row->config, &error);
         if (r < 0) {
                 (void)fprintf(stderr, "<3>process %" PRIu64 " is left out: %s\n", row->id, error.text);
+                supervisor->has_left_out = true;
                 return 0;
         }
         process_config_drop_env(&config);
         r = process_new(&process, &supervisor->host, row->id, &config, &error);
         if (r < 0) {
                 (void)fprintf(stderr, "<3>process %" PRIu64 " is left out: %s\n", row->id, error.text);
+                supervisor->has_left_out = true;
                 process_config_deinit(&config);
                 return 0;
         }
@@ -321,6 +362,30 @@ static void supervisor_on_remove_timer(evutil_socket_t fd, short what, void *use
                 supervisor_consider_removal(supervisor, process);
 }
 
+/* An engine that ends between a commit and telling the keeper leaves it with what nobody asks for any more:
+ * runs whose end is recorded, and their descriptors. */
+static void supervisor_forget_rest(Supervisor *supervisor, const Handover *handover) {
+        KeeperLink *link = supervisor->host.link;
+
+        for (size_t i = 0; i < handover->n_children; i++) {
+                const KeeperMessage *child = &handover->children[i];
+                const Process *process = supervisor_find_id(supervisor, child->process);
+                KeeperMessage message = { .type = KEEPER_FORGET,
+                                          .process = child->process,
+                                          .run = child->run };
+
+                if (child->state != KEEPER_CHILD_RUNNING &&
+                    (!process || process->run.run != child->run || run_is_over(&process->run)))
+                        keeper_link_tell(link, &message);
+        }
+        for (size_t i = 0; i < handover->n_fds; i++) {
+                const HandoverFd *fd = &handover->fds[i];
+
+                if (fd->fd >= 0 && fd->label != KEEPER_LABEL_LISTENER)
+                        keeper_link_drop(link, (KeeperLabel)fd->label, fd->process, fd->run);
+        }
+}
+
 int supervisor_recover(Supervisor *supervisor, Handover *handover, bool same_keeper, Error *reterr_error) {
         struct timeval tv = { .tv_sec = REMOVE_REATTACH_USEC / USEC_PER_SEC + 1 };
         bool removes = false;
@@ -345,6 +410,8 @@ int supervisor_recover(Supervisor *supervisor, Handover *handover, bool same_kee
                 else
                         process_lose(process);
         }
+        if (!supervisor->has_left_out)
+                supervisor_forget_rest(supervisor, handover);
         if (!removes) {
                 supervisor->remove_not_before_usec = 0;
                 return 0;

@@ -25,16 +25,21 @@ struct Supervisor {
         ProcessHost host;
         Registry *registry; /* owned */
         const SupervisorOps *ops;
-        void *userdata; /* borrowed */
-        List processes; /* Process.link, by id */
-        List doomed;    /* Process.doom_link: to be removed at the end of the turn */
-        void *by_id;    /* tsearch(3) */
+        void *userdata;   /* borrowed */
+        List processes;   /* Process.link, by id */
+        List doomed;      /* Process.doom_link: to be removed at the end of the turn */
+        List changed;     /* Process.change_link: their runs are to be stored at the end of the turn */
+        uint64_t next_id; /* the id of the next process, for which nothing lies ready yet; 0: not known, or it
+                             does */
+        void *by_id;      /* tsearch(3) */
         void *by_name;
         size_t n_processes;
         uint64_t remove_not_before_usec; /* monotonic: readers of those that remove themselves may come back
                                             until then */
         struct event *remove_timer;      /* owned */
         bool shutting_down;
+        bool has_left_out; /* processes of the registry that could not be read: the keeper's are not all known
+                            */
 };
 
 /** supervisor_init() - open the registry; load nothing yet. 'host' is filled in by the caller, all but ops
@@ -55,7 +60,13 @@ Process *supervisor_find_name(Supervisor *supervisor, const char *name);
 int supervisor_add(Supervisor *supervisor, ProcessConfig *config, Process **ret_process, Error *reterr_error);
 /** supervisor_remove() - at the end of this turn; harmless to repeat. */
 void supervisor_remove(Supervisor *supervisor, Process *process);
-/** supervisor_finish_turn() - remove the doomed. */
+/** supervisor_store_runs() - put what this turn changed into the registry, before it is asked for runs. */
+void supervisor_store_runs(Supervisor *supervisor);
+/** supervisor_has_chores() - whether there is something to do that nobody waits for. */
+bool supervisor_has_chores(const Supervisor *supervisor);
+/** supervisor_do_chores() - tidy up after runs that are over, prepare for the next process. */
+void supervisor_do_chores(Supervisor *supervisor);
+/** supervisor_finish_turn() - store what changed, remove the doomed. */
 void supervisor_finish_turn(Supervisor *supervisor);
 /** supervisor_set_lock() - put a lock on the stdin of a process, NULL: take it off; stored. */
 int supervisor_set_lock(Supervisor *supervisor, Process *process, const StdinLock *lock, Error *reterr_error);

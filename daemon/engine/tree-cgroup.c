@@ -19,6 +19,7 @@
 
 #define DEPTH_MAX 32    /* of cgroups that a run made below its own; what is deeper is left to the kernel */
 #define RUN_NAME_MAX 32 /* "PROCESS.RUN" */
+#define FILE_NAME_MAX (RUN_NAME_MAX + 16)
 
 struct Cgroups {
         int own_fd;     /* owned; OWN */
@@ -190,16 +191,57 @@ static long long events_value(const char *text, const char *key) {
         return -1;
 }
 
-int cgroup_populated(int dir_fd) {
-        CLEANUP(free) char *text = NULL;
+/* The value of a key in a small file of the kernel's. Return: 0 or more; -EIO: no such key; -errno. */
+static int file_value(int dir_fd, const char *name, const char *key, long long *ret_value) {
+        CLEANUP(fd_close) int fd = -1;
+        char text[1024];
+        ssize_t n;
+
+        fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC);
+        if (fd < 0)
+                return -errno;
+        n = read(fd, text, sizeof(text) - 1);
+        if (n < 0)
+                return -errno;
+        text[n] = '\0';
+        *ret_value = events_value(text, key);
+        return *ret_value < 0 ? -EIO : 0;
+}
+
+static int populated(int dir_fd, const char *name) {
         long long value;
         int r;
 
-        r = tree_file_read(dir_fd, "cgroup.events", &text);
-        if (r < 0)
-                return r;
-        value = events_value(text, "populated");
-        return value < 0 ? -EIO : value > 0;
+        r = file_value(dir_fd, name, "populated", &value);
+        return r < 0 ? r : value > 0;
+}
+
+static int oom(int dir_fd, const char *name) {
+        long long value;
+
+        return file_value(dir_fd, name, "oom_kill", &value) < 0 ? -1 : value > 0;
+}
+
+int cgroup_populated(int dir_fd) {
+        return populated(dir_fd, "cgroup.events");
+}
+
+int cgroup_oom(int dir_fd) {
+        return oom(dir_fd, "memory.events");
+}
+
+int cgroups_populated(const Cgroups *cgroups, uint64_t process, uint32_t run) {
+        char name[FILE_NAME_MAX];
+
+        (void)snprintf(name, sizeof(name), "%" PRIu64 ".%" PRIu32 "/cgroup.events", process, run);
+        return populated(cgroups->base_fd, name);
+}
+
+int cgroups_oom(const Cgroups *cgroups, uint64_t process, uint32_t run) {
+        char name[FILE_NAME_MAX];
+
+        (void)snprintf(name, sizeof(name), "%" PRIu64 ".%" PRIu32 "/memory.events", process, run);
+        return oom(cgroups->base_fd, name);
 }
 
 /* Calls fn for each directory right below dir_fd, until one call returns <0. */
@@ -287,16 +329,6 @@ int cgroup_frozen(int dir_fd) {
 
         r = tree_file_read(dir_fd, "cgroup.freeze", &text);
         return r < 0 ? r : text[0] == '1';
-}
-
-int cgroup_oom(int dir_fd) {
-        CLEANUP(free) char *text = NULL;
-        long long n;
-
-        if (tree_file_read(dir_fd, "memory.events", &text) < 0)
-                return -1;
-        n = events_value(text, "oom_kill");
-        return n < 0 ? -1 : n > 0;
 }
 
 static int cgroup_remove_below(int dir_fd, const char *name, unsigned depth, void *userdata) {

@@ -43,6 +43,10 @@ int cgroups_remove(Cgroups *cgroups, uint64_t process, uint32_t run);
 int cgroups_open_run(const Cgroups *cgroups, uint64_t process, uint32_t run);
 /** cgroups_contains() - whether a process is in the cgroup of a run or below it, now. */
 bool cgroups_contains(const Cgroups *cgroups, uint64_t process, uint32_t run, pid_t pid);
+/** cgroups_populated(), cgroups_oom() - as cgroup_populated() and cgroup_oom() below, of a run; -ENOENT, -1:
+ * it has none. */
+int cgroups_populated(const Cgroups *cgroups, uint64_t process, uint32_t run);
+int cgroups_oom(const Cgroups *cgroups, uint64_t process, uint32_t run);
 
 /* These work on a directory descriptor, borrowed. */
 

@@ -79,7 +79,7 @@ static void tree_watch_forget(TreeWatch *watch, size_t i) {
 }
 
 void tree_watch_remove(TreeWatch *watch, uint64_t process, uint32_t run) {
-        for (size_t i = 0; i < watch->n_entries; i++)
+        for (size_t i = watch->n_entries; i-- > 0;) /* the newest are the likeliest to go */
                 if (watch->entries[i].process == process && watch->entries[i].run == run) {
                         (void)inotify_rm_watch(watch->fd, watch->entries[i].wd);
                         tree_watch_forget(watch, i);

@@ -19,12 +19,25 @@
 #include "daemon/engine/tree-watch.h"
 
 #define ROUNDS_MAX 64
+#define RELEASED_MAX 64      /* so many may wait to be tidied away */
 #define MARK_INSTANCE_MAX 16 /* digits of the instance in a mark */
 #define START_LATER                                                                                          \
         (UINT64_MAX - 1) /* as a start time: a run that has its cgroup needs none; see scope_query() */
 
+/* A run whose cgroup goes when there is time: removing one takes as long as starting a program's exit to be
+ * told. */
+typedef struct Released {
+        uint64_t process;
+        uint32_t run;
+} Released;
+
 struct TreeRoot {
-        Cgroups *cgroups; /* owned; NULL: the fallback */
+        Cgroups *cgroups;                /* owned; NULL: the fallback */
+        Released released[RELEASED_MAX]; /* wait for tree_root_tidy() */
+        size_t n_released;
+        int ahead_fd; /* owned; the cgroup that was made ahead; -1: none */
+        uint64_t ahead_process;
+        uint32_t ahead_run;
         TreeWatch watch;
         int keeper_pid;
         char mark_instance[MARK_INSTANCE_MAX + 1];
@@ -65,7 +78,7 @@ int tree_root_open(TreeRoot **ret_root, const char *instance, int keeper_pid, Er
         if (!root)
                 return error_set_errno(reterr_error, ENOMEM, "cannot hold the root of the trees");
         root->keeper_pid = keeper_pid;
-        root->watch.fd = -1;
+        root->watch.fd = root->ahead_fd = -1;
         (void)snprintf(root->mark_instance, sizeof(root->mark_instance), "%.*s", MARK_INSTANCE_MAX, instance);
         if (!cgroups_wanted()) {
                 (void)error_set(&root->why, ERROR_UNSUPPORTED, "PMUX_NO_CGROUP=1 asks to do without cgroups");
@@ -84,9 +97,21 @@ int tree_root_open(TreeRoot **ret_root, const char *instance, int keeper_pid, Er
         return 0;
 }
 
+static void tree_drop_ahead(TreeRoot *root) {
+        if (root->ahead_fd >= 0)
+                (void)cgroups_remove(root->cgroups, root->ahead_process, root->ahead_run);
+        root->ahead_fd = fd_close(root->ahead_fd);
+}
+
+void tree_root_clear(TreeRoot *root) {
+        tree_root_tidy(root);
+        tree_drop_ahead(root);
+}
+
 TreeRoot *tree_root_free(TreeRoot *root) {
         if (!root)
                 return NULL;
+        tree_root_clear(root);
         tree_watch_deinit(&root->watch);
         (void)cgroups_free(root->cgroups);
         free(root);
@@ -136,6 +161,13 @@ int tree_prepare(TreeRoot *root, const Tree *tree, int *ret_fd, Error *reterr_er
         *ret_fd = -1;
         if (!root->cgroups)
                 return 0;
+        for (size_t i = 0; i < root->n_released; i++) /* a run that could not be started is tried again */
+                if (root->released[i].process == tree->process && root->released[i].run == tree->run)
+                        root->released[i] = root->released[--root->n_released];
+        if (root->ahead_fd >= 0 && root->ahead_process == tree->process && root->ahead_run == tree->run) {
+                *ret_fd = TAKE_FD(root->ahead_fd);
+                return 0;
+        }
         r = cgroups_make(root->cgroups, tree->process, tree->run, ret_fd);
         if (is_shortage(r))
                 return error_set_errno(reterr_error, r, "cannot make the cgroup of process %" PRIu64,
@@ -194,23 +226,46 @@ int tree_watch(TreeRoot *root, const Tree *tree) {
 void tree_release(TreeRoot *root, const Tree *tree) {
         if (!root->cgroups)
                 return;
-        tree_watch_remove(&root->watch, tree->process, tree->run);
-        (void)cgroups_remove(root->cgroups, tree->process, tree->run);
+        for (size_t i = 0; i < root->n_released; i++)
+                if (root->released[i].process == tree->process && root->released[i].run == tree->run)
+                        return;
+        if (root->n_released == RELEASED_MAX)
+                tree_root_tidy(root);
+        root->released[root->n_released++] = (Released){ .process = tree->process, .run = tree->run };
+}
+
+void tree_root_tidy(TreeRoot *root) {
+        for (; root->n_released > 0; root->n_released--) {
+                const Released *released = &root->released[root->n_released - 1];
+
+                tree_watch_remove(&root->watch, released->process, released->run);
+                (void)cgroups_remove(root->cgroups, released->process, released->run);
+        }
+}
+
+bool tree_root_untidy(const TreeRoot *root) {
+        return root->n_released > 0;
+}
+
+void tree_prepare_ahead(TreeRoot *root, uint64_t process, uint32_t run) {
+        if (!root->cgroups ||
+            (root->ahead_fd >= 0 && root->ahead_process == process && root->ahead_run == run))
+                return;
+        tree_drop_ahead(root);
+        if (cgroups_make(root->cgroups, process, run, &root->ahead_fd) < 0)
+                root->ahead_fd = -1;
+        root->ahead_process = process;
+        root->ahead_run = run;
 }
 
 int tree_empty(TreeRoot *root, const Tree *tree) {
-        CLEANUP(scope_close) Scope scope = { .dir_fd = -1 };
+        const Scope scope = { .root = root, .tree = tree, .dir_fd = -1 };
         TreeProcQuery query;
         int r;
 
-        r = scope_open(&scope, root, tree);
-        if (r < 0)
-                return r;
-        if (scope.dir_fd >= 0) {
-                r = cgroup_populated(scope.dir_fd);
-                if (r != -ENODEV && r != -ENOENT)
-                        return r < 0 ? r : !r;
-        }
+        r = root->cgroups ? cgroups_populated(root->cgroups, tree->process, tree->run) : -ENOENT;
+        if (r != -ENODEV && r != -ENOENT)
+                return r < 0 ? r : !r;
         query = scope_query(&scope);
         return tree_proc_empty(&query);
 }
@@ -409,9 +464,7 @@ int tree_freeze(TreeRoot *root, const Tree *tree, bool frozen, Error *reterr_err
 }
 
 int tree_oom(TreeRoot *root, const Tree *tree) {
-        CLEANUP(fd_close) int dir_fd = -1;
-
-        return tree_open_dir(root, tree, &dir_fd) < 0 || dir_fd < 0 ? -1 : cgroup_oom(dir_fd);
+        return root->cgroups ? cgroups_oom(root->cgroups, tree->process, tree->run) : -1;
 }
 
 int tree_kill_stale(TreeRoot *root) {

@@ -72,8 +72,18 @@ int tree_prepare(TreeRoot *root, const Tree *tree, int *ret_fd, Error *reterr_er
  * limits of inotify are reached): then ask tree_empty() whenever the keeper has reaped something, which
  * nothing in the tree can end without; -errno. */
 int tree_watch(TreeRoot *root, const Tree *tree);
-/** tree_release() - the run is over and empty: remove watch and cgroup; harmless to repeat. */
+/** tree_release() - the run is over and empty: remove watch and cgroup, at the next tree_root_tidy();
+ * harmless to repeat.
+ */
 void tree_release(TreeRoot *root, const Tree *tree);
+/** tree_prepare_ahead() - make the cgroup that a tree_prepare() of this run will be glad to find; a failure
+ * matters only then. At most one is kept so. */
+void tree_prepare_ahead(TreeRoot *root, uint64_t process, uint32_t run);
+/** tree_root_tidy() - do what tree_release() left for later. */
+void tree_root_tidy(TreeRoot *root);
+/** tree_root_clear() - tidy, and remove what was made ahead. */
+void tree_root_clear(TreeRoot *root);
+bool tree_root_untidy(const TreeRoot *root); /* whether there is something to do */
 
 /** tree_empty() - whether no process of the run is left (zombies do not count). Without a cgroup it reads
  * what /proc tells of the keeper's children, unless the main process lives. Return: 1 empty, 0 not, -errno.

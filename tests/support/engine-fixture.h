@@ -78,6 +78,7 @@ static void fixture_free_engine(void) {
         supervisor_deinit(&engine.supervisor);
         (void)tree_root_free(engine.tree_root);
         (void)keeper_link_free(engine.link);
+        event_free(engine.chores);
         event_base_free(engine.base);
 }
 

@@ -370,6 +370,25 @@ TreeRoot *tree_root_free(TreeRoot *root) {
         return NULL;
 }
 
+void tree_root_tidy(TreeRoot *root) {
+        (void)root;
+}
+
+void tree_root_clear(TreeRoot *root) {
+        (void)root;
+}
+
+bool tree_root_untidy(const TreeRoot *root) {
+        (void)root;
+        return false;
+}
+
+void tree_prepare_ahead(TreeRoot *root, uint64_t process, uint32_t run) {
+        (void)root;
+        (void)process;
+        (void)run;
+}
+
 bool tree_root_has_cgroups(const TreeRoot *root) {
         (void)root;
         return false;

@@ -169,5 +169,6 @@ static inline void tree_run_end(TreeRun *run) {
         ck_assert_int_eq(tree_signal(run->root, &run->tree, SIGKILL, &n, NULL), 0);
         TREE_RUN_WAIT(tree_empty(run->root, &run->tree) == 1);
         tree_release(run->root, &run->tree);
+        tree_root_tidy(run->root);
         (void)close(run->out_fd);
 }

@@ -150,6 +150,7 @@ START_TEST(no_memory_at_any_allocation)
         fixture_open();
         one(c, TORTURE_MAX, &failed); /* what is made once */
         ck_assert(!failed);
+        fixture_restart();
         fds = open_fds_count();
         failed = true;
         for (long n = 0; failed; n++) {

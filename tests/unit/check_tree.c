@@ -7,6 +7,7 @@
 
 #include <errno.h>
 
+#include "common/fd.h"
 #include "tests/support/check-main.h"
 #include "tests/support/tree-run.h"
 
@@ -251,6 +252,76 @@ START_TEST(the_end_of_the_last_process_is_told)
 }
 END_TEST
 
+/* Whether the run has a cgroup, as far as a watch tells. */
+static bool has_cgroup(uint64_t process) {
+        Tree tree;
+
+        tree_init(root, &tree, process, 1, 0);
+        return tree_watch(root, &tree) == 1;
+}
+
+START_TEST(what_is_released_goes_when_there_is_time)
+{
+        Tree tree;
+        int fd;
+
+        start_root(_i);
+        tree_init(root, &tree, 1, 1, 0);
+        ck_assert_int_eq(tree_prepare(root, &tree, &fd, NULL), 0);
+        (void)fd_close(fd);
+        tree_release(root, &tree);
+        tree_release(root, &tree);
+        ck_assert(tree_root_untidy(root) == tree_root_has_cgroups(root));
+        ck_assert(has_cgroup(1) == tree_root_has_cgroups(root));
+        /* It is wanted again before there was time: then it stays. */
+        ck_assert_int_eq(tree_prepare(root, &tree, &fd, NULL), 0);
+        (void)fd_close(fd);
+        ck_assert(!tree_root_untidy(root));
+        tree_root_tidy(root);
+        ck_assert(has_cgroup(1) == tree_root_has_cgroups(root));
+        tree_release(root, &tree);
+        tree_root_tidy(root);
+        ck_assert(!tree_root_untidy(root));
+        ck_assert(!has_cgroup(1));
+        for (uint64_t id = 1; id <= 200; id++) { /* more than may wait */
+                tree_init(root, &tree, id, 1, 0);
+                ck_assert_int_eq(tree_prepare(root, &tree, &fd, NULL), 0);
+                (void)fd_close(fd);
+                tree_release(root, &tree);
+        }
+        ck_assert(!has_cgroup(1));
+        tree_root_tidy(root);
+        for (uint64_t id = 1; id <= 200; id++)
+                ck_assert(!has_cgroup(id));
+        end_root();
+}
+END_TEST
+
+START_TEST(what_was_made_ahead_is_used_or_removed)
+{
+        Tree tree;
+        int fd;
+
+        start_root(_i);
+        tree_prepare_ahead(root, 1, 1);
+        tree_prepare_ahead(root, 1, 1);
+        ck_assert(has_cgroup(1) == tree_root_has_cgroups(root));
+        tree_init(root, &tree, 1, 1, 0);
+        ck_assert_int_eq(tree_prepare(root, &tree, &fd, NULL), 0);
+        ck_assert_int_eq(fd >= 0, tree_root_has_cgroups(root));
+        (void)fd_close(fd);
+        tree_prepare_ahead(root, 2, 1); /* for the next, which takes another id */
+        tree_prepare_ahead(root, 3, 1);
+        ck_assert(has_cgroup(1) == tree_root_has_cgroups(root));
+        ck_assert(!has_cgroup(2));
+        ck_assert(has_cgroup(3) == tree_root_has_cgroups(root));
+        tree_root_clear(root);
+        ck_assert(!has_cgroup(3));
+        tree_release(root, &tree);
+        end_root();
+}
+END_TEST
+
 START_TEST(nothing_is_left_behind)
 {
         TreeRun run;
@@ -320,6 +391,8 @@ static Suite *tree_suite(void) {
         tcase_add_loop_test(find, a_number_that_is_used_again_is_not_the_run, 0, MODE_N_);
         tcase_add_test(other, the_end_of_the_last_process_is_told);
         tcase_add_loop_test(other, nothing_is_left_behind, 0, MODE_N_);
+        tcase_add_loop_test(other, what_is_released_goes_when_there_is_time, 0, MODE_N_);
+        tcase_add_loop_test(other, what_was_made_ahead_is_used_or_removed, 0, MODE_N_);
         tcase_add_test(other, an_instance_that_is_not_hex_is_refused);
         tcase_add_loop_test(other, marks_tell_runs_apart_and_fit, 0, MODE_N_);
         suite_add_tcase(suite, find);
