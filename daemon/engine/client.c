@@ -11,6 +11,7 @@
 
 #include "common/fd.h"
 #include "daemon/engine/access.h"
+#include "daemon/engine/client-fds.h"
 #include "daemon/engine/limits.h"
 
 #define CLIENT_READ_BYTES (256 * 1024)
@@ -32,6 +33,8 @@ static Client *client_free(Client *client) {
                 return NULL;
         list_remove(&client->link);
         list_remove(&client->flush_link);
+        if (client->fds.next)
+                client_fds_drop(client);
         if (client->read_event)
                 event_free(client->read_event);
         if (client->write_event)
@@ -71,6 +74,7 @@ void client_close(Client *client) {
         client->closed = true;
         client->set->n_clients--;
         client_release(client);
+        client_fds_drop(client);
         (void)event_del(client->read_event);
         (void)event_del(client->write_event);
         client->set->ops->on_close(client, client->set->userdata);
@@ -181,6 +185,7 @@ static int client_handle_bytes(Client *client, const uint8_t *bytes, size_t size
                         break;
                 r = client_handle_frame(client, &header, bytes + used + FRAME_HEADER_SIZE, reterr_error);
                 used += FRAME_HEADER_SIZE + header.size;
+                client->n_handled += FRAME_HEADER_SIZE + header.size;
                 r = r < 0 ? r : 1;
         }
         *ret_used = used;
@@ -210,6 +215,7 @@ static int client_handle_buffer(Client *client, Error *reterr_error) {
                 if (r < 0)
                         return r;
                 (void)evbuffer_drain(client->in, sizeof(bytes) + header.size);
+                client->n_handled += sizeof(bytes) + header.size;
         }
         return 0;
 }
@@ -220,9 +226,9 @@ static int client_read(Client *client, Error *reterr_error) {
         ssize_t n;
         int r;
 
-        n = read(client->fd, bytes, CLIENT_READ_BYTES);
-        if (n < 0 && errno != EAGAIN && errno != EINTR)
-                return -errno;
+        n = client_fds_receive(client, bytes, CLIENT_READ_BYTES);
+        if (n < 0 && n != -EAGAIN && n != -EINTR)
+                return (int)n;
         if (n == 0)
                 return -ECONNRESET;
         n = MAX(n, 0);
@@ -233,7 +239,10 @@ static int client_read(Client *client, Error *reterr_error) {
         }
         if (used < (size_t)n && evbuffer_add(client->in, bytes + used, (size_t)n - used) < 0)
                 return error_set(reterr_error, ERROR_NO_MEMORY, "no memory for what was received");
-        return client_handle_buffer(client, reterr_error);
+        r = client_handle_buffer(client, reterr_error);
+        if (!list_empty(&client->fds))
+                client_fds_pass(client);
+        return r;
 }
 
 static void client_on_readable(evutil_socket_t fd, short what, void *userdata) {
@@ -270,6 +279,7 @@ int client_new(Client **ret_client, ClientSet *set, int fd, Error *reterr_error)
         client->uid = cred.uid;
         list_init(&client->streams);
         list_init(&client->requests);
+        list_init(&client->fds);
         client->in = evbuffer_new();
         client->out = evbuffer_new();
         client->read_event = event_new(set->base, fd, EV_READ | EV_PERSIST, client_on_readable, client);

@@ -71,6 +71,9 @@ struct Client {
         int fd;          /* owned */
         pid_t pid;
         uid_t uid;
+        List fds;            /* descriptors that came, of frames not yet handled; client-fds.c */
+        uint64_t n_received; /* bytes, over the connection */
+        uint64_t n_handled;  /* bytes of the frames before the one that is being handled */
         uint32_t n_streams;
         uint32_t n_requests;
         size_t large; /* what this client has in set->frame_bytes */

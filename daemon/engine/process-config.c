@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/fd.h"
@@ -26,14 +27,53 @@ void process_config_drop_env(ProcessConfig *config) {
         config->n_env = 0;
 }
 
+static void stdio_deinit(StdioConfig *stdio) {
+        if (stdio->kind == STDIO_CALLER && stdio->fd >= 0)
+                (void)fd_close(stdio->fd);
+        free(stdio->path);
+}
+
+bool process_config_has_caller(const ProcessConfig *config) {
+        return config->stdin_config.kind == STDIO_CALLER || config->stdout_config.kind == STDIO_CALLER ||
+               config->stderr_config.kind == STDIO_CALLER;
+}
+
+/* What a descriptor is, for people. */
+static const char *fd_kind(int fd) {
+        struct stat st;
+
+        if (fstat(fd, &st) < 0)
+                return "unknown";
+        switch (st.st_mode & S_IFMT) {
+        case S_IFIFO:
+                return "pipe";
+        case S_IFREG:
+                return "file";
+        case S_IFSOCK:
+                return "socket";
+        case S_IFCHR:
+                return isatty(fd) ? "tty" : "device";
+        default:
+                return "other";
+        }
+}
+
+int process_config_give_fd(StdioConfig *stdio, int fd) {
+        stdio->path = strdup(fd_kind(fd));
+        if (!stdio->path)
+                return -ENOMEM;
+        stdio->fd = fd;
+        return 0;
+}
+
 void process_config_deinit(ProcessConfig *config) {
         strings_free(config->argv);
         strings_free(config->env);
         free(config->name);
         free(config->cwd);
-        free(config->stdin_config.path);
-        free(config->stdout_config.path);
-        free(config->stderr_config.path);
+        stdio_deinit(&config->stdin_config);
+        stdio_deinit(&config->stdout_config);
+        stdio_deinit(&config->stderr_config);
         *config = (ProcessConfig){};
 }
 
@@ -80,6 +120,25 @@ static int parse_path(const json_t *value, const char *what, char **ret_path, Er
         return 0;
 }
 
+/* {"fd": NUMBER} of a request, or {"caller": KIND} as it is stored. */
+static int parse_caller(const json_t *value, const char *name, StdioConfig *ret_stdio, Error *reterr_error) {
+        const json_t *number = json_object_get(value, "fd");
+        const char *kind = json_string_value(json_object_get(value, "caller"));
+
+        if (number && (!json_is_integer(number) || json_integer_value(number) < 0 ||
+                       json_integer_value(number) >= STDIO_CALLER_NUMBERS))
+                return error_set(reterr_error, ERROR_INVALID, "%s: fd: not an integer from 0 to %d", name,
+                                 STDIO_CALLER_NUMBERS - 1);
+        if (!number && !kind)
+                return error_set(reterr_error, ERROR_INVALID, "%s: caller: not a string", name);
+        ret_stdio->path = kind ? strdup(kind) : NULL;
+        if (kind && !ret_stdio->path)
+                return error_set_errno(reterr_error, ENOMEM, "cannot hold %s", name);
+        ret_stdio->kind = STDIO_CALLER;
+        ret_stdio->fd = number ? -2 - (int)json_integer_value(number) : -1;
+        return 0;
+}
+
 static int parse_stdio(Params *params, const char *name, const char *pipe_word, bool may_join,
                        StdioConfig *ret_stdio, Error *reterr_error) {
         const json_t *value = params_get(params, name);
@@ -89,6 +148,9 @@ static int parse_stdio(Params *params, const char *name, const char *pipe_word, 
                 ret_stdio->kind = STDIO_FILE;
                 return parse_path(json_object_get(value, "file"), name, &ret_stdio->path, reterr_error);
         }
+        if (json_is_object(value) && json_object_size(value) == 1 &&
+            (json_object_get(value, "fd") || json_object_get(value, "caller")))
+                return parse_caller(value, name, ret_stdio, reterr_error);
         if (word && strcmp(word, pipe_word) == 0)
                 ret_stdio->kind = STDIO_PIPE;
         else if (word && strcmp(word, "null") == 0)
@@ -97,8 +159,8 @@ static int parse_stdio(Params *params, const char *name, const char *pipe_word, 
                 ret_stdio->kind = STDIO_JOIN;
         else
                 return error_set(reterr_error, ERROR_INVALID,
-                                 "%s: not \"%s\"%s, \"null\" or {\"file\": PATH}", name, pipe_word,
-                                 may_join ? ", \"stdout\"" : "");
+                                 "%s: not \"%s\"%s, \"null\", {\"file\": PATH} or {\"fd\": NUMBER}", name,
+                                 pipe_word, may_join ? ", \"stdout\"" : "");
         return 0;
 }
 
@@ -239,6 +301,8 @@ static json_t *stdio_to_json(const StdioConfig *stdio, const char *pipe_word) {
         switch (stdio->kind) {
         case STDIO_FILE:
                 return json_pack("{s:o}", "file", bytes_string_to_json(stdio->path));
+        case STDIO_CALLER:
+                return json_pack("{s:s}", "caller", stdio->path ? stdio->path : "unknown");
         case STDIO_NULL:
                 return json_string("null");
         case STDIO_JOIN:

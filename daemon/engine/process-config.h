@@ -16,13 +16,19 @@ typedef enum StdioKind {
         STDIO_PIPE, /* "open" or "log" */
         STDIO_NULL,
         STDIO_FILE,
-        STDIO_JOIN, /* stderr: the same as stdout */
+        STDIO_JOIN,   /* stderr: the same as stdout */
+        STDIO_CALLER, /* a descriptor of the caller's; good for one run */
 } StdioKind;
 
 typedef struct StdioConfig {
         StdioKind kind;
-        char *path; /* owned; of STDIO_FILE */
+        int fd;     /* of STDIO_CALLER: owned; -1: gone; below: not taken yet, see STDIO_CALLER_NUMBER */
+        char *path; /* owned; of STDIO_FILE; of STDIO_CALLER: what it is */
 } StdioConfig;
+
+/* The number by which the request names a descriptor, while fd is below -1; and back. */
+#define STDIO_CALLER_NUMBER(fd) (-2 - (fd))
+#define STDIO_CALLER_NUMBERS 3
 
 typedef enum LeaseKind {
         LEASE_NONE,
@@ -61,6 +67,12 @@ int process_config_parse(ProcessConfig *ret_config, Params *params, Error *reter
 void process_config_deinit(ProcessConfig *config);
 /** process_config_drop_env() - free what only a start needs; process_config_from_text() brings it back. */
 void process_config_drop_env(ProcessConfig *config);
+
+/** process_config_has_caller() - whether any of the three streams is the caller's own. */
+bool process_config_has_caller(const ProcessConfig *config);
+/** process_config_give_fd() - have a stream of STDIO_CALLER use this descriptor (taken over on success).
+ * Return: 0 or -ENOMEM. */
+int process_config_give_fd(StdioConfig *stdio, int fd);
 
 /** process_config_to_json() - as the registry keeps it and `show` gives it; a new object, NULL when out of
  * memory. */

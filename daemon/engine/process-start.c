@@ -66,9 +66,8 @@ static int start_open_file(const StdioConfig *stdio, bool output, mode_t mask, i
         return fd_set_nonblock(fd, false);
 }
 
-static int start_open_stdio(Start *start, const ProcessConfig *config, Error *reterr_error) {
-        const StdioConfig *stdios[] = { &config->stdin_config, &config->stdout_config,
-                                        &config->stderr_config };
+static int start_open_stdio(Start *start, ProcessConfig *config, Error *reterr_error) {
+        StdioConfig *stdios[] = { &config->stdin_config, &config->stdout_config, &config->stderr_config };
         static const char *const steps[] = { "stdin", "stdout", "stderr" };
         int r;
 
@@ -78,7 +77,10 @@ static int start_open_stdio(Start *start, const ProcessConfig *config, Error *re
                 if (stdios[i]->kind == STDIO_PIPE)
                         r = start_pipe(&start->fds[START_CHILD_STDIN + i],
                                        &start->fds[START_ENGINE_STDIN + i], i == 0);
-                else
+                else if (stdios[i]->kind == STDIO_CALLER) {
+                        r = stdios[i]->fd < 0 ? -EBADF : 0;
+                        start->fds[START_CHILD_STDIN + i] = TAKE_FD(stdios[i]->fd);
+                } else
                         r = start_open_file(stdios[i], i != 0, config->umask,
                                             &start->fds[START_CHILD_STDIN + i]);
                 if (r < 0) {
@@ -140,6 +142,7 @@ static unsigned initial_ends(const ProcessConfig *config) {
         if (config->stdout_config.kind != STDIO_PIPE)
                 ended |= RUN_STDOUT_CLOSED;
         if (config->stderr_config.kind == STDIO_NULL || config->stderr_config.kind == STDIO_FILE ||
+            config->stderr_config.kind == STDIO_CALLER ||
             (config->stderr_config.kind == STDIO_JOIN && config->stdout_config.kind != STDIO_PIPE))
                 ended |= RUN_STDERR_CLOSED;
         return ended;
@@ -176,6 +179,15 @@ static int process_spawn(Process *process, Error *reterr_error) {
         return r;
 }
 
+int process_check_restart(const Process *process, Error *reterr_error) {
+        if (!process_config_has_caller(&process->config))
+                return 0;
+        return error_set(reterr_error, ERROR_WRONG_STATE,
+                         "process %" PRIu64
+                         " was given streams by its caller, which were for its first run alone: run it anew",
+                         process->id);
+}
+
 int process_start(Process *process, Error *reterr_error) {
         RegistryRun before;
         StdinLog *stdin_log;
@@ -188,6 +200,8 @@ int process_start(Process *process, Error *reterr_error) {
                 return error_set(reterr_error, ERROR_WRONG_STATE, "process %" PRIu64 " is %s", process->id,
                                  process_is_alive(process) ? process_state_name(process->state)
                                                            : "exited, but something of its last run is left");
+        if (process->run.run > 0 && (r = process_check_restart(process, reterr_error)) < 0)
+                return r;
         if ((r = process_log(process, &log, reterr_error)) < 0 ||
             (r = process_stdin_log(process, &stdin_log, reterr_error)) < 0 ||
             (r = stdin_log_begin_run(stdin_log, process->run.run + 1, reterr_error)) < 0)
@@ -437,6 +451,8 @@ static void process_adopt_ended(Process *process) {
         process_arm_timer(process);
 }
 
+static const KeeperMessage streams_are_lost = { .error = ECONNRESET, .text = "the caller's streams" };
+
 void process_adopt(Process *process, Handover *handover) {
         const KeeperMessage *child = handover_child(handover, process->id, process->run.run);
         Error error = {};
@@ -454,7 +470,10 @@ void process_adopt(Process *process, Handover *handover) {
                         process_lose(process);
                 else if (process_respawn(process, &error) < 0) {
                         (void)fprintf(stderr, "<3>process %" PRIu64 ": %s\n", process->id, error.text);
-                        process_lose(process);
+                        if (process_config_has_caller(&process->config)) /* gone with the engine before */
+                                process_on_spawn_failed(process, &streams_are_lost);
+                        else
+                                process_lose(process);
                 }
         } else if (!(process->run.ended & RUN_SPAWNED)) {
                 process->state = PROCESS_STARTING;

@@ -162,6 +162,8 @@ int process_stdin_log(Process *process, StdinLog **ret_log, Error *reterr_error)
  * Return: 0; -EBUSY (WRONG_STATE); -errno with the step that failed. On failure nothing has changed.
  */
 int process_start(Process *process, Error *reterr_error);
+/** process_check_restart() - whether it could ever be started again. Return: 0; -EBUSY (WRONG_STATE). */
+int process_check_restart(const Process *process, Error *reterr_error);
 /** process_respawn() - ask the keeper again for a run that was stored but that the keeper never heard of. */
 int process_respawn(Process *process, Error *reterr_error);
 /** process_adopt() - take up the latest run from the keeper's handover after the engine was replaced. */

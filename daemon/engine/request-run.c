@@ -9,6 +9,8 @@
 
 #include "common/bytes.h"
 #include "common/clock.h"
+#include "common/fd.h"
+#include "daemon/engine/client-fds.h"
 #include "daemon/engine/subscription.h"
 #include "daemon/engine/wait.h"
 
@@ -255,6 +257,29 @@ static int run_begin(Request *request, ProcessConfig *config, const StartWish *w
         return r;
 }
 
+/* Takes up the descriptors that came with the request. */
+static int run_take_fds(Request *request, ProcessConfig *config, Error *reterr_error) {
+        StdioConfig *stdios[] = { &config->stdin_config, &config->stdout_config, &config->stderr_config };
+        int fd, r;
+
+        for (size_t i = 0; i < ARRAY_SIZE(stdios); i++) {
+                if (stdios[i]->kind != STDIO_CALLER)
+                        continue;
+                if (stdios[i]->fd == -1)
+                        return error_set(reterr_error, ERROR_INVALID,
+                                         "caller: this is what is told of a stream, not asked for");
+                r = client_fds_take(request->client, (unsigned)STDIO_CALLER_NUMBER(stdios[i]->fd), &fd,
+                                    reterr_error);
+                if (r < 0)
+                        return r;
+                if (process_config_give_fd(stdios[i], fd) < 0) {
+                        (void)fd_close(fd);
+                        return error_set_errno(reterr_error, ENOMEM, "cannot hold a stream");
+                }
+        }
+        return 0;
+}
+
 int request_run(Request *request, Params *params, json_t **ret_result, Error *reterr_error) {
         ProcessConfig config = {};
         CLEANUP(bytes_deinit) Bytes data = {};
@@ -284,6 +309,8 @@ int request_run(Request *request, Params *params, json_t **ret_result, Error *re
         wish.is_run = true;
         if (r == 0)
                 r = refuse_when_stopping(request, reterr_error);
+        if (r == 0)
+                r = run_take_fds(request, &config, reterr_error);
         if (r == 0)
                 r = run_begin(request, &config, &wish, &data, eof, &process, reterr_error);
         process_config_deinit(&config);
@@ -322,8 +349,8 @@ int request_restart(Request *request, Params *params, json_t **ret_result, Error
             (r = find_key(request, &wish, process, &before, reterr_error)) < 0)
                 return r;
         if (r == 0) {
-                r = refuse_when_stopping(request, reterr_error);
-                if (r < 0)
+                if ((r = refuse_when_stopping(request, reterr_error)) < 0 ||
+                    (r = process_check_restart(process, reterr_error)) < 0)
                         return r;
                 wish.restart = true;
                 wish.run = process->run.run;

@@ -73,7 +73,10 @@ class Room(PmuxTest):
             client.write(target, b"x" * MIB)
         waiting = client.submit("write", room)
         client.stop(target, now=True)
-        self.assert_error("not-running", waiting.result)
+        with self.assertRaises(RpcError) as caught:
+            waiting.result()
+        # The pipe may be seen to have lost its reader before the end is known.
+        self.assertIn(caught.exception.name, ("not-running", "stdin-closed"))
 
     def test_an_engine_that_is_killed_under_a_waiting_write(self):
         client = self.client(reconnect=True)
@@ -143,7 +146,10 @@ class Consumed(PmuxTest):
         waiting = client.submit("write", {"target": run["id"], "data": "x", "consumed": True})
         wait_until(lambda: client.show(run["id"])["stdin_log"]["taken"] == 1, what="the pipe to take it")
         client.stop(run["id"], now=True)
-        self.assert_error("not-running", waiting.result)
+        with self.assertRaises(RpcError) as caught:
+            waiting.result()
+        # The pipe may be seen to have lost its reader before the end is known.
+        self.assertIn(caught.exception.name, ("not-running", "stdin-closed"))
 
     def test_cancelled_input_is_not_called_taken(self):
         client = self.client()

@@ -123,11 +123,12 @@ def random_key():
 class Pending:
     """One request in flight."""
 
-    def __init__(self, client, request_id, method, params, on_done=None):
+    def __init__(self, client, request_id, method, params, on_done=None, fds=()):
         self.client = client
         self.id = request_id
         self.method = method
         self.params = params
+        self.fds = fds
         self.on_done = on_done  # called by the reading thread, client's lock held
         self.done = False
         self.value = None
@@ -629,6 +630,8 @@ class Client:
                 sock = self._socket
                 data = self._out.popleft()
             try:
+                if isinstance(data, tuple):  # bytes and the descriptors that go with the first of them
+                    data = data[0][socket.send_fds(sock, [data[0]], data[1]):]
                 sock.sendall(data)
             except OSError:
                 pass  # the reading thread sees the end of the connection
@@ -800,15 +803,16 @@ class Client:
     def _transmit(self, pending):
         request = {"jsonrpc": "2.0", "id": pending.id, "method": pending.method, "params": pending.params}
         pending.n_sent += 1
-        self._send_locked(frame(CONTROL, json.dumps(request, ensure_ascii=False).encode("utf-8")))
+        data = frame(CONTROL, json.dumps(request, ensure_ascii=False).encode("utf-8"))
+        self._send_locked((data, pending.fds) if pending.fds else data)
 
-    def _submit_locked(self, method, params, stream=None):
+    def _submit_locked(self, method, params, stream=None, fds=()):
         if self.lost is not None:
             raise self.lost
         params = {k: v for k, v in (params or {}).items() if v is not None}
         if self.reconnect and method in KEYED:
             params.setdefault("key", random_key())
-        pending = Pending(self, self._next_id, method, params, stream._on_open if stream else None)
+        pending = Pending(self, self._next_id, method, params, stream._on_open if stream else None, fds)
         if stream is not None:
             pending.opens = stream
         self._next_id += 1
@@ -816,10 +820,10 @@ class Client:
         self._transmit(pending)
         return pending
 
-    def submit(self, method, params=None):
-        """Send a request; its answer is pending.result()."""
+    def submit(self, method, params=None, fds=()):
+        """Send a request (with descriptors); its answer is pending.result()."""
         with self._cond:
-            return self._submit_locked(method, params)
+            return self._submit_locked(method, params, fds=fds)
 
     def call(self, method, params=None, timeout=DEFAULT_TIMEOUT):
         """Send a request and wait for its answer."""
@@ -863,8 +867,10 @@ class Client:
         return self._open("events", params, lambda n, p: EventStream(self, n, p), timeout)
 
     def run(self, argv, env=None, subscribe=None, timeout=DEFAULT_TIMEOUT, auto_credit=True, method="run",
-            **params):
-        """Start a process. Returns its result; with subscribe (True or params) also the subscription."""
+            fds=(), **params):
+        """Start a process. Returns its result; with subscribe (True or params) also the subscription.
+
+        fds: descriptors to send with the request, for stdin, stdout and stderr to name as {"fd": i}."""
         params = _params(params)
         if method == "run":
             params["argv"] = [encode_bytes(a) for a in argv]
@@ -874,17 +880,17 @@ class Client:
             if params.get(name) is not None:
                 params[name] = encode_bytes(params[name])
         for name in ("stdin", "stdout", "stderr"):
-            if isinstance(params.get(name), dict):
+            if isinstance(params.get(name), dict) and "file" in params[name]:
                 params[name] = {"file": encode_bytes(params[name]["file"])}
         if subscribe is None or subscribe is False:
-            return self.call(method, params, timeout)
+            return self.submit(method, params, fds).result(timeout)
         wanted = _params({} if subscribe is True else subscribe)
         with self._cond:
             number = self._new_stream(wanted.get("stream"))
             wanted["stream"] = number
             stream = Subscription(self, number, wanted, auto_credit)
             self._streams[number] = stream
-            pending = self._submit_locked(method, dict(params, subscribe=wanted), stream)
+            pending = self._submit_locked(method, dict(params, subscribe=wanted), stream, fds)
         try:
             result = pending.result(timeout)
         except RpcError:
