@@ -40,10 +40,10 @@ void arguments_init(Arguments *arguments, Cli *cli, int argc, char **argv, const
 
         *arguments = (Arguments){ .cli = cli, .argc = argc, .argv = argv };
         (void)strcpy(arguments->letters, in_order ? "+:" : ":");
+        for (; options && options->name; options++) /* first: read --quiet T hides the global --quiet */
+                add_option(arguments, &n, options);
         for (size_t i = 0; i < ARRAY_SIZE(global_options); i++)
                 add_option(arguments, &n, &global_options[i]);
-        for (; options && options->name; options++)
-                add_option(arguments, &n, options);
         optind = 0; /* glibc: begin anew */
         opterr = 0;
 }

@@ -28,9 +28,14 @@ static const StatusRow rows[] = {
         { "already-running", STATUS_PMUX },
 };
 
-/* Whether the verb's status is that of a process, so that small numbers are taken. */
+/* Whether the verb's status is that of a process, or tells of its stream, so that small numbers are taken. */
 static bool status_is_the_process_s(const char *verb) {
-        return strcmp(verb, "run") == 0 || strcmp(verb, "wait") == 0;
+        static const char *const verbs[] = { "run", "wait", "read", "ask" };
+
+        for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
+                if (strcmp(verb, verbs[i]) == 0)
+                        return true;
+        return false;
 }
 
 int exit_status_of_error(const char *verb, const PmuxError *error) {

@@ -26,6 +26,7 @@ enum {
         OPTION_LEASE,
         OPTION_SHELL,
         OPTION_RETENTION,
+        OPTION_TRANSCRIPT,
 };
 
 static const struct option options[] = { { "detach", no_argument, NULL, 'd' },
@@ -43,6 +44,8 @@ static const struct option options[] = { { "detach", no_argument, NULL, 'd' },
                                          { "lease", required_argument, NULL, OPTION_LEASE },
                                          { "shell", required_argument, NULL, OPTION_SHELL },
                                          { "retention", required_argument, NULL, OPTION_RETENTION },
+                                         { "transcript", no_argument, NULL, OPTION_TRANSCRIPT },
+                                         FILTER_OPTIONS,
                                          {} };
 
 /* What the options say, before it is put together. */
@@ -146,6 +149,8 @@ static int on_flag(Reading *reading, int c) {
         case OPTION_NO_LOSSLESS:
                 reading->run->lossless = false;
                 return 0;
+        case OPTION_TRANSCRIPT:
+                return set(reading, "transcript", json_true());
         default:
                 return set(reading, "rm", json_true());
         }
@@ -180,6 +185,10 @@ static int on_option(Reading *reading, int c) {
                 return 0;
         case OPTION_RETENTION:
                 return set_retention(reading, optarg);
+        case FILTER_OPTION:
+        case FILTER_OPTION + 1:
+        case FILTER_OPTION + 2:
+                return filter_option(&reading->run->filter, reading->cli, c, optarg);
         default:
                 return on_flag(reading, c);
         }
@@ -248,6 +257,9 @@ static int finish_params(Reading *reading, char **words, int n_words) {
         (void)umask(mask);
         if (n_words == 0 && !reading->shell)
                 return cli_usage(reading->cli, "a command is missing");
+        r = filter_options_check(&reading->run->filter, reading->cli);
+        if (r != 0)
+                return r;
         if (!json_object_get(params, "cwd")) {
                 r = set_path(reading, "cwd", ".", false);
                 if (r != 0)

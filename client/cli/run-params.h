@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "client/cli/cli.h"
+#include "client/cli/filter.h"
 
 typedef struct RunParams {
         json_t *params; /* owned; complete, but for "subscribe" */
@@ -15,7 +16,8 @@ typedef struct RunParams {
         bool lossless;
         bool has_timeout;
         uint64_t lease_usec; /* of --lease T: to be renewed in time; 0: none */
-        bool forward_stdin;  /* its stdin is "open" and nobody said otherwise */
+        FilterOptions filter;
+        bool forward_stdin; /* its stdin is "open" and nobody said otherwise */
 } RunParams;
 
 /** run_params_read() - read options and command. Return: 0; the exit status plus one (of --help: 1). */

@@ -17,13 +17,17 @@ static const VerbHelp verb_helps[] = {
                  "  --shell TEXT          run TEXT by /bin/sh instead of a CMD\n"
                  "  --timeout T           stop it after T; then exit 124\n"
                  "  --kill-after T        between the stop signal and SIGKILL (default 10s)\n"
-                 "  --stdin open|null|FILE\n"
-                 "  --stdout log|null|FILE\n"
-                 "  --stderr log|stdout|null|FILE\n"
+                 "  --stdin open|null|inherit|fd:N|FILE\n"
+                 "  --stdout log|null|inherit|fd:N|FILE\n"
+                 "  --stderr log|stdout|null|inherit|fd:N|FILE\n"
                  "  --no-lossless         it need not wait for this client: output may be skipped here\n"
                  "  --retention SIZE      how much of its log to keep (default 64M)\n"
                  "  --rm                  forget it when it has ended\n"
-                 "  --lease client|none|T stop it when this client goes away, or unless renewed within T\n" },
+                 "  --lease client|none|T stop it when this client goes away, or unless renewed within T\n"
+                 "  --transcript          keep what is written to its stdin in the log, too\n"
+                 "  --encoding NAME       decode it to UTF-8: UTF-8, latin-1, ... (see iconv -l)\n"
+                 "  --invalid WHAT        bytes that are no characters: replace (default), refuse\n"
+                 "  --format json         it is JSON: print a value a line\n" },
         { "stop", "  -T, --timeout T       before SIGKILL (default: what run --kill-after said)\n"
                   "  -s, --signal SIG      instead of TERM\n"
                   "  --now                 SIGKILL at once\n" },
@@ -44,15 +48,67 @@ static const VerbHelp verb_helps[] = {
                   "  --stdout, --stderr    only that one\n"
                   "  -t, --timestamps      the time before each line\n"
                   "  --head N              end after N bytes\n"
-                  "  --lossless            with -f: the process waits for this reader\n" },
+                  "  --lossless            with -f: the process waits for this reader\n"
+                  "  --stdin               what was written to it, if it was run with --transcript\n"
+                  "  --transcript          all three, each line after the stream's name\n"
+                  "  --encoding NAME       decode it to UTF-8: UTF-8, latin-1, ... (see iconv -l)\n"
+                  "  --invalid WHAT        bytes that are no characters: replace (default), refuse\n"
+                  "  --format json         it is JSON: print a value a line\n" },
         { "follow", "  The options are those of logs; -f is understood.\n" },
+        { "read", "  --from OFFSET         begin at a byte, not at the cursor; or: start, end\n"
+                  "  --run R               begin at run R, and end with it\n"
+                  "  --peek                the cursor stays\n"
+                  "  --eof                 until its output is closed\n"
+                  "  --cursor NAME         move this one, not 'default'\n"
+                  "  --no-cursor           move none\n"
+                  "  --line                up to the next newline\n"
+                  "  --bytes N             up to N bytes, at least one (default)\n"
+                  "  --exactly N           N bytes\n"
+                  "  --until SEP           up to a separator; \\n \\t \\r \\0 \\\\ \\xNN stand for bytes\n"
+                  "  --expect REGEX        up to what a PCRE2 pattern matches\n"
+                  "  --quiet T             until nothing has come for T\n"
+                  "  --max N               give up if that takes more than N bytes (default 1M, at most 8M)\n"
+                  "  --timeout T           exit 124; what there is is printed and read again next time\n"
+                  "  --stdout, --stderr    only that one\n"
+                  "  --encoding NAME       decode it to UTF-8: UTF-8, latin-1, ... (see iconv -l)\n"
+                  "  --invalid WHAT        bytes that are no characters: replace (default), refuse\n"
+                  "  --format json         it is JSON: print a value a line\n" },
+        { "ask", "  -N, --no-newline      TEXT as it is; without TEXT, all of stdin\n"
+                 "  --eof                 end of file after it\n"
+                 "  --lock TOKEN          of pmux lock\n"
+                 "  --cursor NAME         move this one, not 'default'\n"
+                 "  --no-cursor           move none\n"
+                 "  --line                up to the next newline\n"
+                 "  --bytes N             up to N bytes, at least one\n"
+                 "  --exactly N           N bytes\n"
+                 "  --until SEP           up to a separator; \\n \\t \\r \\0 \\\\ \\xNN stand for bytes\n"
+                 "  --expect REGEX        up to what a PCRE2 pattern matches\n"
+                 "  --quiet T             until nothing has come for T (default: 300ms)\n"
+                 "  --max N               give up if that takes more than N bytes (default 1M, at most 8M)\n"
+                 "  --timeout T           exit 124; what there is is printed and read again next time\n"
+                 "  --stdout, --stderr    only that one\n"
+                 "  --encoding NAME       decode it to UTF-8: UTF-8, latin-1, ... (see iconv -l)\n"
+                 "  --invalid WHAT        bytes that are no characters: replace (default), refuse\n"
+                 "  --format json         it is JSON: print a value a line\n" },
+        { "cursor", "  ls                    (may be left out) offset and name of each\n"
+                    "  set                   to an offset, start or end; makes one\n"
+                    "  rm                    delete some; reading begins at the start again\n" },
         { "write", "  -N, --no-newline      TEXT as it is\n"
                    "  --eof                 end of file after it\n"
                    "  --drain               wait until the process's pipe has taken it\n"
-                   "  --timeout T           give up waiting (exit 124); what was accepted stays\n" },
-        { "wait", "  --for WHAT            exited (default), closed, empty, ready, running\n"
-                  "  --any                 the first of several will do\n"
-                  "  --timeout T           exit 124\n" },
+                   "  --consumed            wait until the process has read it\n"
+                   "  --timeout T           give up waiting (exit 124); what was accepted stays\n"
+                   "  --lock TOKEN          of pmux lock\n" },
+        { "close-stdin", "  --lock TOKEN          of pmux lock\n" },
+        { "cancel-input", "  --lock TOKEN          of pmux lock\n" },
+        { "lock", "  --for T               how long (100ms to 1h; default 30s)\n"
+                  "  --holder TEXT         what others are told of who holds it\n"
+                  "  --lock TOKEN          renew this one\n" },
+        { "wait",
+          "  --for WHAT            exited (default), closed, empty, ready, running, pattern=REGEX, quiet=T,\n"
+          "                        bytes=N, state=S; may be given several times\n"
+          "  --any                 the first of several will do\n"
+          "  --timeout T           exit 124\n" },
         { "events", "  -f, --follow          go on with what comes\n"
                     "  --since SEQ           only what came after that number\n" },
         { "daemon", "  status                who it is and what it holds\n"

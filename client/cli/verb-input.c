@@ -13,6 +13,7 @@
 #include "client/cli/cli.h"
 #include "client/cli/exit-status.h"
 #include "client/cli/target.h"
+#include "client/cli/text-join.h"
 #include "common/bytes.h"
 #include "common/clock.h"
 #include "common/parse.h"
@@ -23,7 +24,9 @@
 enum {
         OPTION_EOF = ARGUMENTS_LONG,
         OPTION_DRAIN,
-        OPTION_TIMEOUT
+        OPTION_TIMEOUT,
+        OPTION_CONSUMED,
+        OPTION_LOCK
 };
 
 typedef struct Writing {
@@ -31,25 +34,12 @@ typedef struct Writing {
         bool no_newline;
         bool eof;
         bool drain;
+        bool consumed;
+        const char *lock; /* borrowed; NULL: none */
         uint64_t timeout_usec;
         uint64_t deadline_usec; /* monotonic */
         json_t *target;         /* owned */
 } Writing;
-
-/* The words with a blank between each two, and a newline. */
-static char *join(char **words, int n_words, bool newline, size_t *ret_size) {
-        char *text = NULL;
-        FILE *out;
-
-        out = open_memstream(&text, ret_size);
-        if (!out)
-                return NULL;
-        for (int i = 0; i < n_words; i++)
-                (void)fprintf(out, "%s%s", i > 0 ? " " : "", words[i]);
-        if (newline)
-                (void)fputc('\n', out);
-        return fclose(out) == 0 ? text : NULL;
-}
 
 static uint64_t time_left(const Writing *writing) {
         uint64_t now;
@@ -76,6 +66,7 @@ static int deadline_passed(const Writing *writing) {
 
 /* A stream to the target, whose name may be any bytes: the library takes ids and names as text. */
 static int open_input(const Writing *writing, PmuxInput **ret_input) {
+        const PmuxInputOptions options = { .size = sizeof(options), .lock = writing->lock };
         CLEANUP(bytes_deinit) Bytes name = {};
         char id[24];
         const char *target = id;
@@ -93,9 +84,25 @@ static int open_input(const Writing *writing, PmuxInput **ret_input) {
         r = cli_connect(writing->cli);
         if (r != 0)
                 return r;
-        return pmux_input_open(writing->cli->pmux, target, NULL, ret_input, &error) < 0
+        return pmux_input_open(writing->cli->pmux, target, &options, ret_input, &error) < 0
                        ? cli_fail(writing->cli, &error)
                        : 0;
+}
+
+static void add_timeout(const Writing *writing, json_t *params) {
+        uint64_t left_usec = time_left(writing);
+
+        if (params && left_usec != PMUX_INFINITY)
+                (void)json_object_set_new(params, "timeout_usec", json_integer((json_int_t)left_usec));
+}
+
+/* Until the process has read all that it was given: a write of nothing waits for that. */
+static int wait_consumed(const Writing *writing) {
+        json_t *params = json_pack("{s:O, s:s, s:b, s:s*}", "target", writing->target, "data", "", "consumed",
+                                   1, "lock", writing->lock);
+
+        add_timeout(writing, params);
+        return cli_call(writing->cli, "write", params, NULL);
 }
 
 /* Everything is handed over: wait for the daemon, and for the process with --drain. */
@@ -104,8 +111,10 @@ static int finish_input(const Writing *writing, PmuxInput *input) {
 
         if (writing->eof && pmux_input_eof(input, &error) < 0)
                 return cli_fail(writing->cli, &error);
-        if (pmux_input_flush(input, writing->drain, time_left(writing), &error) < 0)
+        if (pmux_input_flush(input, writing->drain || writing->consumed, time_left(writing), &error) < 0)
                 return cli_fail(writing->cli, &error);
+        if (writing->consumed && wait_consumed(writing) != 0)
+                return STATUS_FAILED;
         emit_positions(writing, input);
         return STATUS_OK;
 }
@@ -202,7 +211,7 @@ static int write_text(const Writing *writing, char **words, int n_words) {
         char *text;
         int status;
 
-        text = join(words, n_words, !writing->no_newline, &size);
+        text = text_join(words, n_words, !writing->no_newline, &size);
         if (!text)
                 return cli_out_of_memory();
         status = cli_connect(writing->cli);
@@ -211,11 +220,12 @@ static int write_text(const Writing *writing, char **words, int n_words) {
                 free(text);
                 return status;
         }
-        params = json_pack("{s:O, s:o, s:b, s:b}", "target", writing->target, "data",
-                           bytes_to_json(text, size), "eof", writing->eof, "drain", writing->drain);
-        if (params && writing->timeout_usec < (uint64_t)INT64_MAX)
-                (void)json_object_set_new(params, "timeout_usec",
-                                          json_integer((json_int_t)writing->timeout_usec));
+        params = json_pack("{s:O, s:o, s:b, s:b, s:s*}", "target", writing->target, "data",
+                           bytes_to_json(text, size), "eof", writing->eof, "drain", writing->drain, "lock",
+                           writing->lock);
+        if (params && writing->consumed)
+                (void)json_object_set_new(params, "consumed", json_true());
+        add_timeout(writing, params);
         if (cli_call_quietly(writing->cli, "write", params, &result, &error) == 0) {
                 if (writing->cli->json)
                         cli_emit_result(result);
@@ -233,6 +243,8 @@ int verb_write(Cli *cli, int argc, char **argv) {
                                                  { "eof", no_argument, NULL, OPTION_EOF },
                                                  { "drain", no_argument, NULL, OPTION_DRAIN },
                                                  { "timeout", required_argument, NULL, OPTION_TIMEOUT },
+                                                 { "consumed", no_argument, NULL, OPTION_CONSUMED },
+                                                 { "lock", required_argument, NULL, OPTION_LOCK },
                                                  {} };
         Writing writing = { .cli = cli, .timeout_usec = USEC_INFINITY };
         Arguments arguments;
@@ -247,6 +259,9 @@ int verb_write(Cli *cli, int argc, char **argv) {
                 writing.no_newline |= c == 'N';
                 writing.eof |= c == OPTION_EOF;
                 writing.drain |= c == OPTION_DRAIN;
+                writing.consumed |= c == OPTION_CONSUMED;
+                if (c == OPTION_LOCK)
+                        writing.lock = optarg;
                 if (c == OPTION_TIMEOUT && parse_duration(optarg, &writing.timeout_usec, &error) < 0)
                         return cli_usage(cli, "%s", error.text);
         }
@@ -262,15 +277,21 @@ int verb_write(Cli *cli, int argc, char **argv) {
 
 /* close-stdin and cancel-input: each target is a request; the first failure does not spare the others. */
 static int input_each(Cli *cli, int argc, char **argv, const char *method) {
+        static const struct option options[] = { { "lock", required_argument, NULL, OPTION_LOCK }, {} };
+        int c, n, r, status = STATUS_OK;
         json_auto_t *targets = NULL;
+        const char *lock = NULL;
         Arguments arguments;
         json_t *target;
         char **rest;
-        int n, r, status = STATUS_OK;
         size_t i;
 
-        if (arguments_none(&arguments, cli, argc, argv) == ARGUMENTS_STOP)
-                return arguments.status;
+        arguments_init(&arguments, cli, argc, argv, options, false);
+        while ((c = arguments_next(&arguments)) != ARGUMENTS_END) {
+                if (c == ARGUMENTS_STOP)
+                        return arguments.status;
+                lock = optarg;
+        }
         rest = arguments_rest(&arguments, &n);
         r = targets_resolve(cli, rest, n, false, TARGET_ALL_NONE, &targets);
         if (r != 0)
@@ -278,7 +299,7 @@ static int input_each(Cli *cli, int argc, char **argv, const char *method) {
         json_array_foreach(targets, i, target) {
                 json_auto_t *result = NULL;
 
-                r = cli_call(cli, method, json_pack("{s:O}", "target", target), &result);
+                r = cli_call(cli, method, json_pack("{s:O, s:s*}", "target", target, "lock", lock), &result);
                 if (r != 0)
                         status = status != 0 ? status : r;
                 else if (cli->json)

@@ -11,6 +11,7 @@
 #include "client/cli/arguments.h"
 #include "client/cli/cli.h"
 #include "client/cli/exit-status.h"
+#include "client/cli/filter.h"
 #include "client/cli/lines.h"
 #include "client/cli/output.h"
 #include "client/cli/record-json.h"
@@ -27,23 +28,37 @@ enum {
         OPTION_STDOUT,
         OPTION_STDERR,
         OPTION_HEAD,
-        OPTION_LOSSLESS
+        OPTION_LOSSLESS,
+        OPTION_STDIN,
+        OPTION_TRANSCRIPT
 };
+
+#define N_SOURCES 4
 
 #define WINDOW_SHARED                                                                                        \
         (256 * 1024) /* of each of several streams, so that none of them crowds the others out */
 
 typedef struct Logs Logs;
+typedef struct LogsReader LogsReader;
+
+/* One of its streams. */
+typedef struct LogsSource {
+        LogsReader *reader; /* borrowed */
+        Output *output;     /* borrowed */
+        Lines lines;        /* where each line gets something before it */
+        Filter filter;
+        uint64_t time_usec; /* of the record that is being written */
+} LogsSource;
 
 /* One process whose log is read. */
-typedef struct LogsReader {
+struct LogsReader {
         Logs *logs;         /* borrowed */
         PmuxStream *stream; /* owned */
         json_t *target;     /* borrowed */
         char *name;         /* owned */
         RecordJson json;
-        Lines lines[3]; /* by source; used with -t and with several processes */
-} LogsReader;
+        LogsSource sources[N_SOURCES];
+};
 
 struct Logs {
         Cli *cli;       /* borrowed */
@@ -52,13 +67,16 @@ struct Logs {
         bool all;
         bool with_time;
         bool by_line;
+        bool transcript;
+        FilterOptions filter;
         LogsReader *readers; /* owned */
         size_t n_readers;
         size_t n_open;
         Output out;
         Output err;
-        Output *outputs[3]; /* borrowed; by source: where it goes to */
+        Output *outputs[N_SOURCES]; /* borrowed; by source: where it goes to */
         int status;
+        bool failed; /* there is no use in going on */
 };
 
 /* ---- options ---- */
@@ -129,8 +147,17 @@ static int on_option(Logs *logs, int c) {
                 return add_source(logs, "stdout");
         case OPTION_STDERR:
                 return add_source(logs, "stderr");
+        case OPTION_STDIN:
+                return add_source(logs, "stdin");
+        case OPTION_TRANSCRIPT:
+                logs->transcript = true;
+                return set(logs, "sources", json_pack("[s, s, s]", "stdin", "stdout", "stderr"));
         case OPTION_HEAD:
                 return set_head(logs, optarg);
+        case FILTER_OPTION:
+        case FILTER_OPTION + 1:
+        case FILTER_OPTION + 2:
+                return filter_option(&logs->filter, logs->cli, c, optarg);
         default:
                 return set(logs, "lossless", json_true());
         }
@@ -147,6 +174,9 @@ static const struct option options[] = { { "follow", no_argument, NULL, 'f' },
                                          { "stderr", no_argument, NULL, OPTION_STDERR },
                                          { "head", required_argument, NULL, OPTION_HEAD },
                                          { "lossless", no_argument, NULL, OPTION_LOSSLESS },
+                                         { "stdin", no_argument, NULL, OPTION_STDIN },
+                                         { "transcript", no_argument, NULL, OPTION_TRANSCRIPT },
+                                         FILTER_OPTIONS,
                                          {} };
 
 /* Return: 0; the exit status plus one. */
@@ -168,6 +198,9 @@ static int read_options(Logs *logs, int argc, char **argv, json_t **ret_targets)
                    (json_object_get(logs->params, "since_usec") != NULL);
         if (n_begins > 1)
                 return cli_usage(logs->cli, "-n, --since and --from exclude each other") + 1;
+        r = filter_options_check(&logs->filter, logs->cli);
+        if (r != 0)
+                return r + 1;
         (void)set(logs, "follow", json_boolean(logs->follow));
         rest = arguments_rest(&arguments, &n);
         r = targets_resolve(logs->cli, rest, n, logs->all, TARGET_ALL_ANY, ret_targets);
@@ -176,13 +209,49 @@ static int read_options(Logs *logs, int argc, char **argv, json_t **ret_targets)
 
 /* ---- records ---- */
 
-static int write_data(LogsReader *reader, const PmuxRecord *record) {
-        Output *output = reader->logs->outputs[record->source % 3];
+/* What a filter gives out, or the bytes as they came. */
+static int write_bytes(void *userdata, const void *data, size_t size) {
+        LogsSource *source = userdata;
+        int r;
 
-        if (reader->logs->by_line)
-                return lines_add(&reader->lines[record->source % 3], output, record->time_usec, record->data,
-                                 record->size);
-        return output_add(output, record->data, record->size);
+        if (source->reader->logs->by_line)
+                r = lines_add(&source->lines, source->output, source->time_usec, data, size);
+        else
+                r = output_add(source->output, data, size);
+        return r == 0 ? output_settle(source->output) : r; /* a filter's bytes go away */
+}
+
+static void filter_failed(Logs *logs, const PmuxError *error) {
+        if (*error->code && !logs->failed)
+                logs->status = cli_fail(logs->cli, error);
+        logs->failed = true;
+}
+
+static void write_data(LogsReader *reader, const PmuxRecord *record) {
+        LogsSource *source = &reader->sources[record->source % N_SOURCES];
+        PmuxError error;
+
+        source->time_usec = record->time_usec;
+        if (filter_options_any(&reader->logs->filter)) {
+                if (!reader->logs->failed &&
+                    filter_add(&source->filter, record->offset, record->data, record->size, &error) < 0)
+                        filter_failed(reader->logs, &error);
+        } else if (reader->logs->by_line) {
+                (void)lines_add(&source->lines, source->output, record->time_usec, record->data,
+                                record->size);
+        } else {
+                (void)output_add(source->output, record->data, record->size); /* a failure stays in it */
+        }
+}
+
+static void end_sources(LogsReader *reader) {
+        PmuxError error;
+
+        for (size_t i = 0; i < ARRAY_SIZE(reader->sources); i++) {
+                if (!reader->logs->failed && filter_end(&reader->sources[i].filter, &error) < 0)
+                        filter_failed(reader->logs, &error);
+                (void)lines_end(&reader->sources[i].lines, reader->sources[i].output);
+        }
 }
 
 static void on_record(PmuxStream *stream, const PmuxRecord *record, void *userdata) {
@@ -192,8 +261,7 @@ static void on_record(PmuxStream *stream, const PmuxRecord *record, void *userda
         (void)stream;
         if (record->kind == PMUX_END) {
                 logs->n_open--;
-                for (size_t i = 0; i < ARRAY_SIZE(reader->lines); i++)
-                        (void)lines_end(&reader->lines[i], logs->outputs[i]);
+                end_sources(reader);
                 if (record->value == PMUX_END_UNREADABLE) {
                         cli_complain("the log of '%s' cannot be read at offset %llu", reader->name,
                                      (unsigned long long)record->offset);
@@ -206,7 +274,7 @@ static void on_record(PmuxStream *stream, const PmuxRecord *record, void *userda
         if (logs->cli->json)
                 record_json_print(&reader->json, record);
         else if (record->kind == PMUX_DATA)
-                (void)write_data(reader, record); /* a failure stays in the output */
+                write_data(reader, record);
 }
 
 static void on_failed(PmuxStream *stream, const PmuxError *error, void *userdata) {
@@ -268,6 +336,35 @@ static char *name_of(Logs *logs, const json_t *target) {
         return text_of_bytes(target);
 }
 
+/* What stands before a line: the process, where there are several, and the stream in a transcript. */
+static char *prefix_of(const Logs *logs, const LogsReader *reader, size_t source) {
+        static const char *const names[] = { "", "stdout", "stderr", "stdin" };
+        char *prefix = NULL;
+
+        if (!logs->transcript)
+                return logs->n_readers > 1 ? strdup(reader->name) : NULL;
+        if (asprintf(&prefix, "%s%s%s", logs->n_readers > 1 ? reader->name : "",
+                     logs->n_readers > 1 ? " " : "", names[source]) < 0)
+                return NULL;
+        return prefix;
+}
+
+static int init_sources(Logs *logs, LogsReader *reader) {
+        LogsSource *source;
+        PmuxError error;
+
+        for (size_t i = 0; i < ARRAY_SIZE(reader->sources); i++) {
+                source = &reader->sources[i];
+                source->reader = reader;
+                source->output = logs->outputs[i];
+                source->lines.with_time = logs->with_time;
+                source->lines.name = prefix_of(logs, reader, i);
+                if (filter_init(&source->filter, &logs->filter, write_bytes, source, &error) < 0)
+                        return cli_fail(logs->cli, &error);
+        }
+        return 0;
+}
+
 static int open_readers(Logs *logs, const json_t *targets) {
         LogsReader *reader;
         json_t *target;
@@ -275,7 +372,7 @@ static int open_readers(Logs *logs, const json_t *targets) {
         int r;
 
         logs->n_readers = json_array_size(targets);
-        logs->by_line = logs->with_time || logs->n_readers > 1;
+        logs->by_line = logs->with_time || logs->transcript || logs->n_readers > 1;
         logs->readers = calloc(logs->n_readers, sizeof(*logs->readers));
         if (!logs->readers)
                 return cli_out_of_memory();
@@ -284,11 +381,9 @@ static int open_readers(Logs *logs, const json_t *targets) {
                 reader->logs = logs;
                 reader->target = target;
                 reader->name = name_of(logs, target);
-                for (size_t s = 0; s < ARRAY_SIZE(reader->lines); s++) {
-                        reader->lines[s].with_time = logs->with_time;
-                        reader->lines[s].name = logs->n_readers > 1 ? strdup(reader->name) : NULL;
-                }
-                r = open_reader(logs, reader);
+                r = init_sources(logs, reader);
+                if (r == 0)
+                        r = open_reader(logs, reader);
                 if (r != 0)
                         return r;
         }
@@ -316,6 +411,8 @@ static int logs_loop(Logs *logs) {
                         return write_failed("stdout", logs->out.failure);
                 if (output_drain(&logs->err) < 0)
                         return write_failed("stderr", logs->err.failure);
+                if (logs->failed)
+                        return logs->status;
                 if (r < 0 && logs->n_open > 0)
                         return cli_fail(logs->cli, &error);
         }
@@ -346,15 +443,17 @@ static int verb_logs_with(Cli *cli, int argc, char **argv, bool follow) {
 
         output_init(&logs.out, STDOUT_FILENO);
         output_init(&logs.err, STDERR_FILENO);
-        logs.outputs[PMUX_NONE] = logs.outputs[PMUX_STDOUT] = &logs.out;
+        logs.outputs[PMUX_NONE] = logs.outputs[PMUX_STDOUT] = logs.outputs[PMUX_STDIN] = &logs.out;
         logs.outputs[PMUX_STDERR] = output_same(STDOUT_FILENO, STDERR_FILENO) ? &logs.out : &logs.err;
         status = logs_run(&logs, argc, argv);
         for (size_t i = 0; i < logs.n_readers && logs.readers; i++) {
                 (void)pmux_stream_free(logs.readers[i].stream);
                 record_json_deinit(&logs.readers[i].json);
                 free(logs.readers[i].name);
-                for (size_t s = 0; s < ARRAY_SIZE(logs.readers[i].lines); s++)
-                        lines_deinit(&logs.readers[i].lines[s]);
+                for (size_t s = 0; s < N_SOURCES; s++) {
+                        lines_deinit(&logs.readers[i].sources[s].lines);
+                        filter_deinit(&logs.readers[i].sources[s].filter);
+                }
         }
         free(logs.readers);
         json_decref(logs.params);

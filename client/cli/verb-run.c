@@ -14,6 +14,7 @@
 #include "client/cli/cli.h"
 #include "client/cli/exit-status.h"
 #include "client/cli/feeder.h"
+#include "client/cli/filter.h"
 #include "client/cli/output.h"
 #include "client/cli/record-json.h"
 #include "client/cli/run-params.h"
@@ -34,6 +35,7 @@ typedef struct Attach {
         Output out;
         Output err;
         Output *outputs[3]; /* borrowed; by source */
+        Filter filters[3];
         RecordJson json;
 
         uint64_t id; /* 0: not known yet */
@@ -62,6 +64,45 @@ static void attach_end(Attach *attach, int status) {
 
 /* ---- what comes from the daemon ---- */
 
+/* What a filter gives out goes away: it is written or copied at once. */
+static int write_filtered(void *userdata, const void *data, size_t size) {
+        Output *output = userdata;
+        int r;
+
+        r = output_add(output, data, size);
+        return r == 0 ? output_settle(output) : r;
+}
+
+/* What cannot be printed as asked fails the output, as a full disk would. */
+static void filter_done(Attach *attach, size_t source, int r, const PmuxError *error) {
+        if (r == 0 || attach->outputs[source]->failure != 0)
+                return;
+        cli_complain("%s", error->message);
+        attach->outputs[source]->failure = -EILSEQ;
+}
+
+static void write_data(Attach *attach, const PmuxRecord *record) {
+        PmuxError error;
+        int r;
+
+        if (!filter_options_any(&attach->run->filter)) {
+                (void)output_add(attach->outputs[record->source], record->data, record->size);
+                return;
+        }
+        r = filter_add(&attach->filters[record->source], record->offset, record->data, record->size, &error);
+        filter_done(attach, record->source, r, &error);
+}
+
+static void filters_end(Attach *attach) {
+        PmuxError error;
+        int r;
+
+        for (size_t i = 0; i < ARRAY_SIZE(attach->filters); i++) {
+                r = filter_end(&attach->filters[i], &error);
+                filter_done(attach, i, r, &error);
+        }
+}
+
 static void on_record(PmuxStream *stream, const PmuxRecord *record, void *userdata) {
         Attach *attach = userdata;
         Cli *cli = attach->cli;
@@ -70,14 +111,15 @@ static void on_record(PmuxStream *stream, const PmuxRecord *record, void *userda
         attach->delivered += record->kind == PMUX_END ? 0 : pmux_record_cost(record);
         if (attach->exited || attach->over)
                 return;
-        if (record->kind == PMUX_DATA && !cli->json)
-                (void)output_add(attach->outputs[record->source % 3], record->data, record->size);
+        if (record->kind == PMUX_DATA && !cli->json && record->source < ARRAY_SIZE(attach->outputs))
+                write_data(attach, record);
         if (record->kind == PMUX_GAP)
                 cli_complain("%llu bytes of output are lost at offset %llu",
                              (unsigned long long)record->value, (unsigned long long)record->offset);
         if (record->kind == PMUX_EXIT) {
                 attach->exited = true;
                 attach->exit = *record;
+                filters_end(attach);
         } else if (cli->json) {
                 record_json_print(&attach->json, record);
         }
@@ -178,7 +220,7 @@ static void output_broke(Attach *attach, const char *name, int r) {
         if (attach->broken != 0)
                 return;
         attach->broken = r;
-        if (r != -EPIPE)
+        if (r != -EPIPE && r != -EILSEQ) /* of the latter it has been told what is wrong */
                 cli_complain("cannot write to %s: %s", name, strerror(-r));
         (void)snprintf(params, sizeof(params), "{\"targets\":[%llu],\"signal\":%d}",
                        (unsigned long long)attach->id, SIGPIPE);
@@ -355,12 +397,17 @@ static int close_json(Attach *attach, FILE *file, int status) {
 static int run_attached(Cli *cli, const RunParams *run) {
         Attach attach = { .cli = cli, .run = run, .signal_fd = -1 };
         FILE *real_stdout = stdout, *json = NULL;
+        PmuxError error;
         int status;
 
         output_init(&attach.out, STDOUT_FILENO);
         output_init(&attach.err, STDERR_FILENO);
         attach.outputs[PMUX_NONE] = attach.outputs[PMUX_STDOUT] = &attach.out;
         attach.outputs[PMUX_STDERR] = output_same(STDOUT_FILENO, STDERR_FILENO) ? &attach.out : &attach.err;
+        for (size_t i = 0; i < ARRAY_SIZE(attach.filters); i++)
+                if (filter_init(&attach.filters[i], &run->filter, write_filtered, attach.outputs[i], &error) <
+                    0)
+                        return cli_fail(cli, &error);
         if (cli->json)
                 json = open_json(&attach);
         if (json)
@@ -376,6 +423,8 @@ static int run_attached(Cli *cli, const RunParams *run) {
         if (json)
                 status = close_json(&attach, json, status);
         feeder_deinit(&attach.feeder);
+        for (size_t i = 0; i < ARRAY_SIZE(attach.filters); i++)
+                filter_deinit(&attach.filters[i]);
         (void)pmux_stream_free(attach.stream);
         (void)fd_close(attach.signal_fd);
         record_json_deinit(&attach.json);

@@ -20,12 +20,26 @@ VERB(   "logs",         NULL,       verb_logs,
         "[-f] [-n N] [--since T] [--from OFFSET] [--run R] [-t] [OPTION]... TARGET...|--all",
         "print what a process wrote, byte for byte")
 VERB(   "follow",       NULL,       verb_follow,        "[OPTION]... TARGET...|--all", "the same as logs -f")
-VERB(   "write",        "send",     verb_write,         "[-N] [--eof] [--drain] [--timeout T] TARGET [TEXT...]",
+VERB(   "read",         NULL,       verb_read,
+        "[--line|--bytes N|--exactly N|--until SEP|--expect REGEX|--quiet T|--eof] [--timeout T] [OPTION]... TARGET",
+        "print the next of what a process wrote, and move a cursor behind it")
+VERB(   "ask",          NULL,       verb_ask,
+        "[-N] [--line|--until SEP|--expect REGEX|--quiet T] [--timeout T] [OPTION]... TARGET [TEXT...]",
+        "write to a process and print what it wrote back")
+VERB(   "cursor",       "cursors",  verb_cursor,
+        "[ls] TARGET | set TARGET NAME OFFSET|start|end | rm TARGET NAME...",
+        "list, set or delete the places where readers are")
+VERB(   "write",        "send",     verb_write,
+        "[-N] [--eof] [--drain] [--consumed] [--timeout T] [--lock TOKEN] TARGET [TEXT...]",
         "write to a process's stdin; without TEXT, copy stdin")
-VERB(   "close-stdin",  NULL,       verb_close_stdin,   "TARGET...", "end of file on its stdin, after what was written")
-VERB(   "cancel-input", NULL,       verb_cancel_input,  "TARGET...", "drop what was written and not yet read")
+VERB(   "close-stdin",  NULL,       verb_close_stdin,   "[--lock TOKEN] TARGET...", "end of file on its stdin, after what was written")
+VERB(   "cancel-input", NULL,       verb_cancel_input,  "[--lock TOKEN] TARGET...", "drop what was written and not yet read")
+VERB(   "lock",         "lock-stdin", verb_lock,        "[--for T] [--holder TEXT] [--lock TOKEN] TARGET",
+        "hold a process's stdin for oneself; prints the token")
+VERB(   "unlock",       "unlock-stdin", verb_unlock,    "TARGET TOKEN", "let others write again")
+VERB(   "renew",        NULL,       verb_renew,         "TARGET...", "renew the lease of run --lease T")
 VERB(   "wait",         NULL,       verb_wait,
-        "[--for exited|closed|empty|ready|running] [--any] [--timeout T] TARGET...|--all",
+        "[--for exited|closed|empty|ready|running|pattern=REGEX|quiet=T|bytes=N|state=S]... [--any] [--timeout T] TARGET...|--all",
         "wait for a process, exit as it did")
 VERB(   "events",       NULL,       verb_events,        "[-f] [--since SEQ]", "what happened to processes")
 VERB(   "daemon",       NULL,       verb_daemon,        "status|stop [-T T]|upgrade", "the daemon itself")

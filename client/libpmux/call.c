@@ -33,7 +33,7 @@ struct PmuxCall {
 };
 
 /* The methods whose repetition is made harmless by a key (docs/protocol.md §3). */
-static const char *const keyed_methods[] = { "run", "start", "restart", "write" };
+static const char *const keyed_methods[] = { "run", "start", "restart", "write", "read", "ask" };
 
 int pmux_key(char ret_key[PMUX_KEY_SIZE]) {
         static const char letters[] = "abcdefghijklmnopqrstuvwxyz012345";

@@ -29,6 +29,7 @@ struct PmuxInput {
         uint32_t number;
         PmuxInputOptions options;
         char *target; /* owned */
+        char *lock;   /* owned; NULL: none */
         char writer[PMUX_KEY_SIZE];
         PmuxCall *call; /* borrowed; open-stdin or close-stdin in flight, or NULL */
         bool opened;    /* the daemon has answered once */
@@ -117,6 +118,12 @@ static void on_eof_answer(Pmux *pmux, json_t *result, const Error *error, void *
                 input->options.on_progress(input, input->options.userdata);
 }
 
+static int set_lock(const PmuxInput *input, json_t *params) {
+        if (!input->lock)
+                return 0;
+        return json_object_set_new(params, "lock", json_string(input->lock)) < 0 ? -ENOMEM : 0;
+}
+
 /* The end of file is a request of its own, made once all bytes are accepted: its answer is what makes it
  * sure. */
 static void input_send_eof(PmuxInput *input) {
@@ -126,7 +133,7 @@ static void input_send_eof(PmuxInput *input) {
             input->accepted < input->written)
                 return;
         params = json_object();
-        if (!params || params_set_target(params, input->target) < 0) {
+        if (!params || params_set_target(params, input->target) < 0 || set_lock(input, params) < 0) {
                 json_decref(params);
                 return; /* out of memory: the next turn tries again */
         }
@@ -248,7 +255,7 @@ static int input_open(PmuxInput *input, Error *reterr_error) {
 
         input->state = INPUT_OPENING;
         params = json_pack("{s:I, s:s}", "stream", (json_int_t)input->number, "writer", input->writer);
-        if (!params || params_set_target(params, input->target) < 0) {
+        if (!params || params_set_target(params, input->target) < 0 || set_lock(input, params) < 0) {
                 json_decref(params);
                 return error_set_errno(reterr_error, ENOMEM, "cannot open a stream of input");
         }
@@ -301,12 +308,17 @@ int pmux_input_start(Pmux *pmux, const char *target, const PmuxInputOptions *opt
                 return error_export(reterr_error, &error, -ENOMEM);
         input->pmux = pmux;
         input->number = connection_stream_number(pmux);
-        if (options)
-                input->options = *options;
+        if (options) /* of a program that was built before there was all of this */
+                memcpy(&input->options, options, MIN(options->size, sizeof(*options)));
         list_append(&pmux->inputs, &input->link);
         input->target = strdup(target);
         input->ring = malloc(KEEP_BYTES);
-        r = input->target && input->ring ? pmux_key(input->writer) : -ENOMEM;
+        if (options && input->options.lock)
+                input->lock = strdup(input->options.lock);
+        input->options.lock = NULL; /* the caller's may go away */
+        r = input->target && input->ring && (!options || !options->lock || input->lock)
+                    ? pmux_key(input->writer)
+                    : -ENOMEM;
         if (r == 0)
                 r = input_open(input, &error);
         if (r < 0) {
@@ -401,6 +413,7 @@ PmuxInput *pmux_input_free(PmuxInput *input) {
         (void)pmux_call_forget(input->call);
         list_remove(&input->link);
         free(input->target);
+        free(input->lock);
         free(input->ring);
         free(input);
         return NULL;

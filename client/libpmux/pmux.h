@@ -244,6 +244,7 @@ typedef struct PmuxInputOptions {
         void (*on_progress)(PmuxInput *input, void *userdata); /* room, accepted or taken has changed */
         void (*on_closed)(PmuxInput *input, const PmuxError *error, void *userdata); /* no more can be sent */
         void *userdata;
+        const char *lock; /* the token of pmux_lock_stdin(); NULL: none */
 } PmuxInputOptions;
 
 /**

@@ -34,7 +34,19 @@ _pmux() {
                 return
                 ;;
         --for)
-                mapfile -t COMPREPLY < <(compgen -W "exited closed empty ready running" -- "$cur")
+                mapfile -t COMPREPLY < <(compgen -W "exited closed empty ready running pattern= quiet= bytes= state=" -- "$cur")
+                return
+                ;;
+        --invalid)
+                mapfile -t COMPREPLY < <(compgen -W "replace refuse" -- "$cur")
+                return
+                ;;
+        --format)
+                mapfile -t COMPREPLY < <(compgen -W "json bytes" -- "$cur")
+                return
+                ;;
+        --encoding)
+                mapfile -t COMPREPLY < <(compgen -W "UTF-8 latin-1 $(iconv -l 2>/dev/null | tr -d ,/)" -- "$cur")
                 return
                 ;;
         --lease)
@@ -54,6 +66,7 @@ _pmux() {
                         return
                         ;;
                 daemon) words="status stop upgrade" ;;
+                cursor | cursors) words="ls set rm $(_pmux_targets)" ;;
                 help) words=$verbs ;;
                 ps | list | events | version) ;;
                 *) words=$(_pmux_targets) ;;

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "client/cli/filter.h"
+
+#include <string.h>
+
+int filter_option(FilterOptions *options, Cli *cli, int c, const char *value) {
+        PmuxDecoder *decoder = NULL;
+        PmuxError error;
+
+        if (c == FILTER_OPTION) {
+                if (pmux_decoder_new(&decoder, value, 0, &error) < 0)
+                        return cli_usage(cli, "%s", error.message);
+                (void)pmux_decoder_free(decoder);
+                options->encoding = value;
+        } else if (c == FILTER_OPTION + 1) {
+                if (strcmp(value, "replace") != 0 && strcmp(value, "refuse") != 0)
+                        return cli_usage(cli, "--invalid takes replace or refuse, not '%s'", value);
+                options->refuse = strcmp(value, "refuse") == 0;
+                options->has_invalid = true;
+        } else {
+                if (strcmp(value, "json") != 0 && strcmp(value, "bytes") != 0)
+                        return cli_usage(cli, "--format takes bytes or json, not '%s'", value);
+                options->as_json = strcmp(value, "json") == 0;
+        }
+        return 0;
+}
+
+int filter_options_check(FilterOptions *options, Cli *cli) {
+        if (options->has_invalid && !options->encoding)
+                options->encoding = "UTF-8";
+        if (cli->json && filter_options_any(options))
+                return cli_usage(cli, "--json prints records; --encoding and --format print what is in them");
+        return 0;
+}
+
+bool filter_options_any(const FilterOptions *options) {
+        return options->encoding || options->as_json;
+}
+
+/* A value becomes a line; the NUL behind it gives the place for the newline. */
+static int on_value(const char *value, size_t size, uint64_t offset, void *userdata) {
+        Filter *filter = userdata;
+        int r;
+
+        (void)offset;
+        r = filter->fn(filter->userdata, value, size);
+        return r < 0 ? r : filter->fn(filter->userdata, "\n", 1);
+}
+
+int filter_init(Filter *filter, const FilterOptions *options, FilterFn fn, void *userdata,
+                PmuxError *reterr_error) {
+        int r = 0;
+
+        *filter = (Filter){ .fn = fn, .userdata = userdata };
+        if (options->encoding)
+                r = pmux_decoder_new(&filter->decoder, options->encoding,
+                                     options->refuse ? PMUX_DECODE_REFUSE : 0, reterr_error);
+        if (r == 0 && options->as_json)
+                r = pmux_json_new(&filter->json, 0, on_value, filter, reterr_error);
+        return r;
+}
+
+static int hand_on(Filter *filter, uint64_t offset, const void *data, size_t size, PmuxError *reterr_error) {
+        if (filter->json)
+                return pmux_json_feed(filter->json, offset, data, size, reterr_error);
+        return size > 0 ? filter->fn(filter->userdata, data, size) : 0;
+}
+
+int filter_add(Filter *filter, uint64_t offset, const void *data, size_t size, PmuxError *reterr_error) {
+        size_t text_size;
+        const char *text;
+        int r, r_text;
+
+        memset(reterr_error, 0, sizeof(*reterr_error));
+        if (!filter->decoder)
+                return hand_on(filter, offset, data, size, reterr_error);
+        r = pmux_decoder_feed(filter->decoder, offset, data, size, &text, &text_size, reterr_error);
+        r_text = text_size > 0 ? hand_on(filter, offset, text, text_size, reterr_error) : 0;
+        return r < 0 ? r : r_text;
+}
+
+int filter_end(Filter *filter, PmuxError *reterr_error) {
+        size_t text_size;
+        const char *text;
+        int r = 0;
+
+        memset(reterr_error, 0, sizeof(*reterr_error));
+        if (filter->decoder) {
+                r = pmux_decoder_end(filter->decoder, &text, &text_size, reterr_error);
+                if (r == 0)
+                        r = hand_on(filter, 0, text, text_size, reterr_error);
+        }
+        if (r == 0 && filter->json)
+                r = pmux_json_end(filter->json, reterr_error);
+        return r;
+}
+
+void filter_deinit(Filter *filter) {
+        filter->decoder = pmux_decoder_free(filter->decoder);
+        filter->json = pmux_json_free(filter->json);
+}

@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Bytes of any encoding to UTF-8. UTF-8 itself is done here, one replacement for each maximal part of a
+ * character as Unicode recommends; all else by iconv(3). */
+
+#include <errno.h>
+#include <iconv.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "client/libpmux/connection.h"
+#include "client/libpmux/pmux-text.h"
+#include "common/utf8.h"
+
+#define CARRY_MAX 16 /* bytes that a character may be begun with */
+#define NAME_SIZE 64
+
+static const char replacement[] = "\xef\xbf\xbd";
+
+struct PmuxDecoder {
+        bool is_utf8;
+        bool refuse;
+        size_t unit; /* bytes that are skipped where iconv finds none to be valid */
+        iconv_t conversion;
+        uint8_t carry[CARRY_MAX]; /* the beginning of a character */
+        uint64_t carry_offsets[CARRY_MAX];
+        size_t n_carry;
+        char *text; /* owned; the characters of this call */
+        size_t text_size;
+        size_t text_capacity;
+        int failed;  /* -errno once something was refused */
+        Error error; /* of that */
+        char name[NAME_SIZE];
+};
+
+static int make_room(PmuxDecoder *decoder, size_t size) {
+        size_t capacity = MAX(decoder->text_capacity, (size_t)256);
+        char *text;
+
+        if (decoder->text_capacity - decoder->text_size >= size)
+                return 0;
+        while (capacity - decoder->text_size < size)
+                capacity *= 2;
+        text = realloc(decoder->text, capacity);
+        if (!text)
+                return -ENOMEM;
+        decoder->text = text;
+        decoder->text_capacity = capacity;
+        return 0;
+}
+
+static int add(PmuxDecoder *decoder, const void *data, size_t size) {
+        int r;
+
+        r = size > 0 ? make_room(decoder, size) : 0;
+        if (r < 0 || size == 0)
+                return r;
+        memcpy(decoder->text + decoder->text_size, data, size);
+        decoder->text_size += size;
+        return 0;
+}
+
+/* Bytes that are no character: replaced, or the end. */
+static int on_invalid(PmuxDecoder *decoder, uint64_t offset, uint8_t byte) {
+        if (!decoder->refuse)
+                return add(decoder, replacement, sizeof(replacement) - 1);
+        (void)error_set(&decoder->error, ERROR_INVALID, "the byte 0x%02x at offset %llu is not valid %s",
+                        byte, (unsigned long long)offset, decoder->name);
+        decoder->error.errno_value = EILSEQ;
+        return -EILSEQ;
+}
+
+/* ---- UTF-8 ---- */
+
+/* How many bytes from p on could begin a character; 1 for a byte that begins none. *ret_may_go_on: whether
+ * more bytes could complete it. */
+static size_t utf8_begun(const uint8_t *p, size_t size, bool *ret_may_go_on) {
+        size_t need = p[0] >= 0xf0 ? 4 : p[0] >= 0xe0 ? 3 : 2, n = 1;
+        uint8_t low = p[0] == 0xe0 ? 0xa0 : p[0] == 0xf0 ? 0x90 : 0x80;
+        uint8_t high = p[0] == 0xed ? 0x9f : p[0] == 0xf4 ? 0x8f : 0xbf;
+
+        *ret_may_go_on = false;
+        if (p[0] < 0xc2 || p[0] > 0xf4)
+                return 1;
+        while (n < size && n < need && p[n] >= low && p[n] <= high) {
+                n++;
+                low = 0x80; /* the narrower bounds are the second byte's alone */
+                high = 0xbf;
+        }
+        *ret_may_go_on = n == size;
+        return n;
+}
+
+/* Decodes what is complete. Return: how many bytes are left over; -errno. */
+static ssize_t decode_utf8(PmuxDecoder *decoder, const uint8_t *p, size_t size, const uint64_t *offsets,
+                           uint64_t offset) {
+        size_t at = 0, first = 0, n;
+        bool may_go_on;
+        int r = 0;
+
+        while (at < size) {
+                n = utf8_sequence(p + at, size - at);
+                if (n > 0) {
+                        at += n;
+                        continue;
+                }
+                r = add(decoder, p + first, at - first);
+                n = utf8_begun(p + at, size - at, &may_go_on);
+                if (r < 0 || may_go_on)
+                        return r < 0 ? r : (ssize_t)(size - at);
+                r = on_invalid(decoder, offsets ? offsets[at] : offset + at, p[at]);
+                if (r < 0)
+                        return r;
+                at += n;
+                first = at;
+        }
+        r = add(decoder, p + first, at - first);
+        return r;
+}
+
+/* ---- everything else ---- */
+
+static ssize_t decode_other(PmuxDecoder *decoder, const uint8_t *p, size_t size, const uint64_t *offsets,
+                            uint64_t offset) {
+        char *in = (char *)p, *out;
+        size_t in_left = size, out_left, at;
+        int r;
+
+        while (in_left > 0) {
+                r = make_room(decoder, in_left + 16);
+                if (r < 0)
+                        return r;
+                out = decoder->text + decoder->text_size;
+                out_left = decoder->text_capacity - decoder->text_size;
+                r = iconv(decoder->conversion, &in, &in_left, &out, &out_left) == (size_t)-1 ? errno : 0;
+                decoder->text_size = (size_t)(out - decoder->text);
+                if (r == EINVAL)
+                        return (ssize_t)in_left;
+                if (r == E2BIG) {
+                        r = make_room(decoder, 2 * (decoder->text_capacity - decoder->text_size) + 64);
+                        if (r < 0)
+                                return r;
+                        continue;
+                }
+                if (r == 0)
+                        continue;
+                at = size - in_left;
+                r = on_invalid(decoder, offsets ? offsets[at] : offset + at, p[at]);
+                if (r < 0)
+                        return r;
+                in += MIN(decoder->unit, in_left);
+                in_left -= MIN(decoder->unit, in_left);
+        }
+        return 0;
+}
+
+static ssize_t decode(PmuxDecoder *decoder, const uint8_t *p, size_t size, const uint64_t *offsets,
+                      uint64_t offset) {
+        return decoder->is_utf8 ? decode_utf8(decoder, p, size, offsets, offset)
+                                : decode_other(decoder, p, size, offsets, offset);
+}
+
+/* ---- the pieces ---- */
+
+/* Bytes are added to the carry one by one until it is empty: few are needed to complete a character. */
+static int feed_carry(PmuxDecoder *decoder, uint64_t offset, const uint8_t *p, size_t size,
+                      size_t *ret_used) {
+        size_t used = 0;
+        ssize_t left;
+
+        while (decoder->n_carry > 0 && used < size) {
+                decoder->carry[decoder->n_carry] = p[used];
+                decoder->carry_offsets[decoder->n_carry++] = offset + used;
+                used++;
+                left = decode(decoder, decoder->carry, decoder->n_carry, decoder->carry_offsets, 0);
+                if (left < 0)
+                        return (int)left;
+                if (left == CARRY_MAX)
+                        return -EILSEQ; /* no encoding has such characters */
+                memmove(decoder->carry, decoder->carry + decoder->n_carry - left, (size_t)left);
+                memmove(decoder->carry_offsets, decoder->carry_offsets + decoder->n_carry - left,
+                        (size_t)left * sizeof(*decoder->carry_offsets));
+                decoder->n_carry = (size_t)left;
+        }
+        *ret_used = used;
+        return 0;
+}
+
+static int feed(PmuxDecoder *decoder, uint64_t offset, const uint8_t *p, size_t size) {
+        size_t used = 0;
+        ssize_t left;
+        int r;
+
+        r = feed_carry(decoder, offset, p, size, &used);
+        if (r < 0 || used == size)
+                return r;
+        left = decode(decoder, p + used, size - used, NULL, offset + used);
+        if (left < 0)
+                return (int)left;
+        if (left >= CARRY_MAX)
+                return -EILSEQ;
+        memcpy(decoder->carry, p + size - left, (size_t)left);
+        for (size_t i = 0; i < (size_t)left; i++)
+                decoder->carry_offsets[i] = offset + size - (size_t)left + i;
+        decoder->n_carry = (size_t)left;
+        return 0;
+}
+
+static int finish(PmuxDecoder *decoder) {
+        size_t left;
+        char *out;
+        int r;
+
+        if (decoder->n_carry > 0) {
+                decoder->n_carry = 0;
+                return on_invalid(decoder, decoder->carry_offsets[0], decoder->carry[0]);
+        }
+        if (decoder->is_utf8)
+                return 0;
+        r = make_room(decoder, 64);
+        if (r < 0)
+                return r;
+        out = decoder->text + decoder->text_size;
+        left = decoder->text_capacity - decoder->text_size;
+        (void)iconv(decoder->conversion, NULL, NULL, &out, &left);
+        decoder->text_size = (size_t)(out - decoder->text);
+        return 0;
+}
+
+/* What a call gives back; a failure stays. */
+static int answer(PmuxDecoder *decoder, int r, const char **ret_text, size_t *ret_size,
+                  PmuxError *reterr_error) {
+        decoder->failed = r;
+        *ret_text = decoder->text ? decoder->text : "";
+        *ret_size = decoder->text_size;
+        return r < 0 ? error_export(reterr_error, &decoder->error, r) : 0;
+}
+
+int pmux_decoder_feed(PmuxDecoder *decoder, uint64_t offset, const void *data, size_t size,
+                      const char **ret_text, size_t *ret_size, PmuxError *reterr_error) {
+        decoder->text_size = 0;
+        return answer(decoder, decoder->failed < 0 ? decoder->failed : feed(decoder, offset, data, size),
+                      ret_text, ret_size, reterr_error);
+}
+
+int pmux_decoder_end(PmuxDecoder *decoder, const char **ret_text, size_t *ret_size, PmuxError *reterr_error) {
+        decoder->text_size = 0;
+        return answer(decoder, decoder->failed < 0 ? decoder->failed : finish(decoder), ret_text, ret_size,
+                      reterr_error);
+}
+
+/* ---- making one ---- */
+
+/* Names as people write them: iconv(3) knows LATIN1 and not latin-1. */
+static const char *known_name(const char *encoding, char *buffer, size_t size) {
+        size_t length = strlen(encoding);
+
+        if (length == 0 || length >= size || strchr(encoding, '/'))
+                return NULL;
+        memcpy(buffer, encoding, length + 1);
+        if (strncasecmp(buffer, "latin-", 6) == 0)
+                memmove(buffer + 5, buffer + 6, length - 5);
+        return buffer;
+}
+
+static size_t unit_of(const char *name) {
+        if (strncasecmp(name, "UTF-16", 6) == 0 || strncasecmp(name, "UCS-2", 5) == 0)
+                return 2;
+        return strncasecmp(name, "UTF-32", 6) == 0 || strncasecmp(name, "UCS-4", 5) == 0 ? 4 : 1;
+}
+
+int pmux_decoder_new(PmuxDecoder **ret_decoder, const char *encoding, unsigned flags,
+                     PmuxError *reterr_error) {
+        PmuxDecoder *decoder;
+        Error error = {};
+        const char *name;
+
+        decoder = calloc(1, sizeof(*decoder));
+        if (!decoder)
+                return error_export(reterr_error, &error, -ENOMEM);
+        decoder->conversion = (iconv_t)-1;
+        name = known_name(encoding, decoder->name, sizeof(decoder->name));
+        decoder->is_utf8 = name && (strcasecmp(name, "UTF-8") == 0 || strcasecmp(name, "UTF8") == 0);
+        decoder->refuse = flags & PMUX_DECODE_REFUSE;
+        if (name && !decoder->is_utf8) {
+                decoder->unit = unit_of(name);
+                decoder->conversion = iconv_open("UTF-8", name);
+        }
+        if (!decoder->is_utf8 && decoder->conversion == (iconv_t)-1) {
+                (void)pmux_decoder_free(decoder);
+                return error_export(
+                        reterr_error, &error,
+                        error_set(&error, ERROR_INVALID, "the encoding '%s' is not known", encoding));
+        }
+        *ret_decoder = decoder;
+        return 0;
+}
+
+PmuxDecoder *pmux_decoder_free(PmuxDecoder *decoder) {
+        if (!decoder)
+                return NULL;
+        if (decoder->conversion != (iconv_t)-1)
+                (void)iconv_close(decoder->conversion);
+        free(decoder->text);
+        free(decoder);
+        return NULL;
+}

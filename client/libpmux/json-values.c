@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: MIT */
+
+/* A stream of bytes cut into JSON values: a scanner finds where each ends, jansson says whether it is one. */
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/libpmux/connection.h"
+#include "client/libpmux/pmux-text.h"
+
+#define MAX_BYTES_DEFAULT (16 * 1024 * 1024)
+
+/* What the value that is being read is. */
+typedef enum Shape {
+        SHAPE_NONE,   /* between values */
+        SHAPE_NESTED, /* an object or an array */
+        SHAPE_STRING,
+        SHAPE_WORD, /* a number, true, false, null: ends where something else begins */
+} Shape;
+
+/* Bytes of the value from 'at' on stood at 'offset' and behind it. */
+typedef struct Piece {
+        size_t at;
+        uint64_t offset;
+} Piece;
+
+struct PmuxJson {
+        size_t max_bytes;
+        PmuxJsonFn fn;
+        void *userdata; /* borrowed */
+        Shape shape;
+        size_t depth;
+        bool in_string;
+        bool escaped;
+        char *value; /* owned; what there is of the value */
+        size_t size;
+        size_t capacity;
+        Piece *pieces; /* owned */
+        size_t n_pieces;
+        size_t pieces_capacity;
+        int failed; /* -errno for good */
+        Error error;
+};
+
+static bool is_blank(char c) {
+        return c == ' ' || c == '\t' || c == '\n' || c == '\r';
+}
+
+static uint64_t offset_of(const PmuxJson *json, size_t at) {
+        size_t i = json->n_pieces;
+
+        while (i > 1 && json->pieces[i - 1].at > at)
+                i--;
+        return i > 0 ? json->pieces[i - 1].offset + (at - json->pieces[i - 1].at) : 0;
+}
+
+static int refuse(PmuxJson *json, uint64_t offset, const char *why) {
+        (void)error_set(&json->error, ERROR_INVALID, "what stands at offset %llu is not JSON: %s",
+                        (unsigned long long)offset, why);
+        json->error.errno_value = EILSEQ;
+        return -EILSEQ;
+}
+
+/* ---- keeping the value ---- */
+
+static int keep(PmuxJson *json, const char *data, size_t size) {
+        size_t capacity = MAX(json->capacity, (size_t)256);
+        char *value;
+
+        if (size > json->max_bytes - json->size)
+                return error_set(&json->error, ERROR_TOO_LARGE,
+                                 "the JSON value at offset %llu is larger than %zu bytes",
+                                 (unsigned long long)offset_of(json, 0), json->max_bytes);
+        while (capacity - json->size < size + 1)
+                capacity *= 2;
+        if (capacity != json->capacity) {
+                value = realloc(json->value, capacity);
+                if (!value)
+                        return -ENOMEM;
+                json->value = value;
+                json->capacity = capacity;
+        }
+        memcpy(json->value + json->size, data, size);
+        json->size += size;
+        json->value[json->size] = '\0';
+        return 0;
+}
+
+static int note_piece(PmuxJson *json, uint64_t offset) {
+        size_t capacity = MAX(2 * json->pieces_capacity, (size_t)4);
+        Piece *pieces;
+
+        if (json->n_pieces == json->pieces_capacity) {
+                pieces = realloc(json->pieces, capacity * sizeof(*pieces));
+                if (!pieces)
+                        return -ENOMEM;
+                json->pieces = pieces;
+                json->pieces_capacity = capacity;
+        }
+        json->pieces[json->n_pieces++] = (Piece){ .at = json->size, .offset = offset };
+        return 0;
+}
+
+/* ---- a value is whole ---- */
+
+/* Takes the blanks out that stand between the parts of a valid value. */
+static void compact(PmuxJson *json) {
+        bool in_string = false, escaped = false;
+        size_t n = 0;
+
+        for (size_t i = 0; i < json->size; i++) {
+                char c = json->value[i];
+
+                if (!in_string && is_blank(c))
+                        continue;
+                if (c == '"' && !escaped)
+                        in_string = !in_string;
+                escaped = in_string && !escaped && c == '\\';
+                json->value[n++] = c;
+        }
+        json->size = n;
+        json->value[n] = '\0';
+}
+
+static int finish_value(PmuxJson *json) {
+        const size_t flags = JSON_DECODE_ANY | JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL;
+        uint64_t offset = offset_of(json, 0);
+        json_error_t error;
+        json_t *parsed;
+        int r;
+
+        parsed = json_loadb(json->value, json->size, flags, &error);
+        if (!parsed && json_error_code(&error) == json_error_out_of_memory)
+                return -ENOMEM;
+        if (!parsed)
+                return refuse(json, offset_of(json, error.position > 0 ? (size_t)error.position - 1 : 0),
+                              error.text);
+        json_decref(parsed);
+        compact(json);
+        r = json->fn(json->value, json->size, offset, json->userdata);
+        json->shape = SHAPE_NONE;
+        json->size = 0;
+        json->n_pieces = 0;
+        return r < 0 ? r : 0;
+}
+
+/* ---- the scanner ---- */
+
+static int begin(PmuxJson *json, uint64_t offset, char c) {
+        switch (c) {
+        case '{':
+        case '[':
+                json->shape = SHAPE_NESTED;
+                json->depth = 0;
+                json->in_string = false;
+                break;
+        case '"':
+                json->shape = SHAPE_STRING;
+                json->in_string = false;
+                break;
+        case '}':
+        case ']':
+        case ',':
+        case ':':
+                return refuse(json, offset, "no value begins like this");
+        default:
+                json->shape = SHAPE_WORD;
+                break;
+        }
+        json->escaped = false;
+        return note_piece(json, offset);
+}
+
+/* Looks at one byte of a string or of something nested. Return: whether it is the value's last. */
+static bool scan_byte(PmuxJson *json, char c) {
+        if (json->in_string) {
+                if (json->escaped)
+                        json->escaped = false;
+                else if (c == '\\')
+                        json->escaped = true;
+                else if (c == '"')
+                        json->in_string = false;
+                return !json->in_string && json->shape == SHAPE_STRING;
+        }
+        if (c == '"')
+                json->in_string = true;
+        else if (c == '{' || c == '[')
+                json->depth++;
+        else if (c == '}' || c == ']')
+                json->depth--;
+        return json->shape == SHAPE_NESTED && json->depth == 0;
+}
+
+/* How far the value goes in these bytes. *ret_whole: whether it ends there. */
+static size_t scan(PmuxJson *json, const char *data, size_t size, bool *ret_whole) {
+        size_t n = 0;
+
+        *ret_whole = false;
+        if (json->shape == SHAPE_WORD) {
+                while (n < size && !is_blank(data[n]) && !strchr("{}[],:\"", data[n] ? data[n] : '.'))
+                        n++;
+                *ret_whole = n < size;
+                return n;
+        }
+        while (n < size && !*ret_whole)
+                *ret_whole = scan_byte(json, data[n++]);
+        return n;
+}
+
+static int feed(PmuxJson *json, uint64_t offset, const char *data, size_t size) {
+        size_t at = 0, n;
+        bool whole;
+        int r;
+
+        if (json->shape != SHAPE_NONE && note_piece(json, offset) < 0)
+                return -ENOMEM;
+        while (at < size) {
+                if (json->shape == SHAPE_NONE) {
+                        if (is_blank(data[at])) {
+                                at++;
+                                continue;
+                        }
+                        r = begin(json, offset + at, data[at]);
+                        if (r < 0)
+                                return r;
+                }
+                n = scan(json, data + at, size - at, &whole);
+                r = keep(json, data + at, n);
+                if (r == 0 && whole)
+                        r = finish_value(json);
+                if (r < 0)
+                        return r;
+                at += n;
+        }
+        return 0;
+}
+
+static int answer(PmuxJson *json, int r, PmuxError *reterr_error) {
+        json->failed = r;
+        return r < 0 ? error_export(reterr_error, &json->error, r) : 0;
+}
+
+int pmux_json_feed(PmuxJson *json, uint64_t offset, const void *data, size_t size, PmuxError *reterr_error) {
+        return answer(json, json->failed < 0 ? json->failed : feed(json, offset, data, size), reterr_error);
+}
+
+int pmux_json_end(PmuxJson *json, PmuxError *reterr_error) {
+        int r = json->failed;
+
+        if (r == 0 && json->shape != SHAPE_NONE)
+                r = finish_value(json);
+        return answer(json, r, reterr_error);
+}
+
+int pmux_json_new(PmuxJson **ret_json, size_t max_bytes, PmuxJsonFn fn, void *userdata,
+                  PmuxError *reterr_error) {
+        PmuxJson *json;
+
+        json = calloc(1, sizeof(*json));
+        if (!json)
+                return error_export(reterr_error, &(Error){}, -ENOMEM);
+        json->max_bytes = max_bytes > 0 ? MIN(max_bytes, SIZE_MAX / 4) : MAX_BYTES_DEFAULT;
+        json->fn = fn;
+        json->userdata = userdata;
+        *ret_json = json;
+        return 0;
+}
+
+PmuxJson *pmux_json_free(PmuxJson *json) {
+        if (!json)
+                return NULL;
+        free(json->value);
+        free(json->pieces);
+        free(json);
+        return NULL;
+}

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: MIT
+"""Characters and JSON values by the command line: never cut, and what is invalid is told."""
+
+import json
+
+from pmux_test import PmuxTest, need
+
+WRITER = """
+import sys, os, time
+for piece in eval(sys.argv[1]):
+    os.write(1, piece)
+"""
+
+
+class Text(PmuxTest):
+    def cli(self, *args, **kwargs):
+        return self.daemon.cli(*args, **kwargs)
+
+    def write_pieces(self, name, *pieces):
+        client = self.client()
+        client.run([need("python3"), "-c", WRITER, repr(list(pieces))], name=name, env=["PATH=/usr/bin:/bin"])
+        self.ended(client, name, for_="empty")
+
+    def test_encodings(self):
+        self.write_pieces("latin", b"\xe9t\xe9\n")
+        done = self.cli("logs", "--encoding", "latin-1", "latin", check=0)
+        self.assertEqual(done.stdout.decode(), "été\n")
+        done = self.cli("logs", "--invalid", "replace", "latin", check=0)
+        self.assertEqual(done.stdout.decode(), "\ufffdt\ufffd\n")
+        done = self.cli("logs", "--invalid", "refuse", "latin")
+        self.assertNotEqual(done.returncode, 0)
+        self.assertEqual(done.stdout, b"")
+        self.assertIn(b"offset 0 ", done.stderr)
+        done = self.cli("logs", "latin", check=0)
+        self.assertEqual(done.stdout, b"\xe9t\xe9\n")
+
+    def test_a_character_in_two_writes(self):
+        pieces = [bytes([b]) for b in "né€😀\n".encode()]
+        self.write_pieces("cut", *pieces)
+        done = self.cli("follow", "--encoding", "UTF-8", "--invalid", "refuse", "cut", check=0)
+        self.assertEqual(done.stdout.decode(), "né€😀\n")
+
+    def test_run(self):
+        done = self.cli("run", "--encoding", "latin1", "--", "printf", r"\351\n", check=0)
+        self.assertEqual(done.stdout.decode(), "é\n")
+        done = self.cli("run", "--invalid", "refuse", "--", "printf", r"ab\377c")
+        self.assertEqual((done.returncode, done.stdout), (125, b"ab"))
+        self.assertIn(b"offset 2 ", done.stderr)
+
+    def test_json_values(self):
+        self.write_pieces("values", b'{"a": 1', b', "b": [1,\n 2.50]}{"c":', b' "\xc3', b'\xa9"} 7 "x"\n')
+        done = self.cli("logs", "--format", "json", "values", check=0)
+        self.assertEqual(done.stdout.decode(), '{"a":1,"b":[1,2.50]}\n{"c":"é"}\n7\n"x"\n')
+        self.assertEqual([json.loads(line) for line in done.stdout.splitlines()][1], {"c": "é"})
+
+    def test_what_is_not_json(self):
+        self.write_pieces("mixed", b'{"a":1}\nhello\n{"b":2}\n')
+        done = self.cli("logs", "--format", "json", "mixed")
+        self.assertNotEqual(done.returncode, 0)
+        self.assertEqual(done.stdout, b'{"a":1}\n')
+        self.assertRegex(done.stderr, rb"offset (8|9|1[0-3]) ")
+
+    def test_wrong_usage(self):
+        self.write_pieces("x", b"")
+        for args in (["--encoding", "klingon"], ["--invalid", "what"], ["--format", "xml"],
+                     ["--json", "--format", "json"]):
+            self.assertEqual(self.cli("logs", *args, "x").returncode, 2, args)
