@@ -3,8 +3,10 @@
 import ctypes
 import errno
 import fcntl
+import json
 import os
 import pty
+import shlex
 import shutil
 import signal
 import statistics
@@ -84,7 +86,11 @@ class Box:
         return p
 
     def clean(self, d=None):
-        """Kill every process this run started, then remove d."""
+        """Kill every process this run started, then give the room of d back.
+
+        Its files are cut, not deleted: a file system without a journal (ext4) passes over what was deleted in the
+        last minute whenever it makes a file, so that each sample would pay for the ones before it.
+        """
         for _ in range(200):
             pids = descendants()
             if not pids:
@@ -102,11 +108,15 @@ class Box:
                 except ChildProcessError:
                     break
         self.owned.clear()
-        if d:
-            shutil.rmtree(d, ignore_errors=True)
+        for where, _, names in os.walk(d) if d else ():
+            for name in names:
+                path = os.path.join(where, name)
+                if os.path.isfile(path) and not os.path.islink(path):
+                    os.truncate(path, 0)
 
     def close(self):
-        self.clean(self.dir)
+        self.clean()
+        shutil.rmtree(self.dir, ignore_errors=True)
 
 
 def stat_fields(pid):
@@ -284,6 +294,16 @@ def drain(fd, quiet=0.15):
     os.set_blocking(fd, True)
 
 
+def hyperfine(result, argv, env, runs, prepare=None):
+    """A whole command, so many times: its times in s, and whether any of them failed."""
+    subprocess.run(["hyperfine", "-N", "-i", "--warmup", "2", "--runs", str(runs), "--export-json", result,
+                    *(["--prepare", prepare] if prepare else []), shlex.join(argv)], env=env, check=True,
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+    with open(result) as f:
+        r = json.load(f)["results"][0]
+    return r["times"], any(r["exit_codes"])
+
+
 class Gate:
     """A FIFO that holds `bt gen` back until open()."""
 
@@ -406,7 +426,12 @@ class Candidate:
     def pump(self, argv, gate, lines): raise Skip("-")  # W4 without a client fd
     def spawn_many(self, n): raise Skip("-")            # W6
     def list_cmd(self): raise Skip("-")                 # W6: (argv, env)
-    def keep(self, argvs): raise Skip("-")              # W8: start these
+    def questions(self): raise Skip("-")                # W9: [(label, argv, env)]
+    def make_log(self, size, records): raise Skip("-")  # W11: its first and last time, us
+    def logs_cmd(self, args): raise Skip("-")           # W11: (argv, env)
+    def forget_log(self): pass                          # W11: the next command opens it anew
+    def idle_clients(self, n): raise Skip("-")          # W12: connect so many, who ask nothing
+    def keep(self, argvs): raise Skip("-")              # W8 W13: start these
     def restart(self): raise Skip("-")                  # W8: after kill -9 of daemon()
     def daemon(self): return self.pids()[0]
     def running(self): return set()                     # W8: pids it says it runs

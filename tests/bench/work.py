@@ -2,15 +2,14 @@
 """The workloads W1..W8. Each takes a Bench and returns (columns, {candidate: row})."""
 import json
 import os
-import shlex
 import signal
 import statistics
 import subprocess
 import threading
 import time
 
-from core import (MIB, Gate, Late, Sink, Skip, alive, cpu_ns, deadline, descendants, memory, named,
-                  now, payload, pct, rss_now, spread, wait_for)
+from core import (MIB, Gate, Late, Sink, Skip, alive, cpu_ns, deadline, descendants, hyperfine, memory,
+                  named, now, payload, pct, rss_now, spread, wait_for)
 
 LIMIT = "limit"
 
@@ -99,16 +98,8 @@ def w2(b):
     def sample(c):
         out = {}
         for cmd in c.oneshot():
-            f = c.path("hyperfine.json")
-            prepare = ["--prepare", cmd.prepare] if cmd.prepare else []
-            subprocess.run(["hyperfine", "-N", "-i", "--warmup", "2", "--runs", str(runs),
-                            "--export-json", f, *prepare, shlex.join(cmd.argv)], env=cmd.env,
-                           check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                           stdin=subprocess.DEVNULL)
-            with open(f) as g:
-                r = json.load(g)["results"][0]
-            out[cmd.label] = r["times"]
-            waits[cmd.label] = (cmd.waits + (", exits not 0" if any(r["exit_codes"]) else "")
+            out[cmd.label], failed = hyperfine(c.path("hyperfine.json"), cmd.argv, cmd.env, runs, cmd.prepare)
+            waits[cmd.label] = (cmd.waits + (", exits not 0" if failed else "")
                                 + (", after a pause" if cmd.prepare else ""))
         return out
 
@@ -117,7 +108,7 @@ def w2(b):
     for name, samples in got.items():
         for label in samples[0]:
             t = [x * 1000 for s in samples for x in s.get(label, [])]
-            rows[label] = {"med ms": statistics.median(t), "min": min(t), "max": max(t),
+            rows[label] = {"by": name, "med ms": statistics.median(t), "min": min(t), "max": max(t),
                            "n": len(t), "until": waits[label]}
     base = rows.get("true", {}).get("med ms")
     for r in rows.values():
@@ -321,9 +312,9 @@ def w7(b):
 # ---- scale ----
 
 def w6(b):
-    """1000 and 5000 managed `sleep 1000000`"""
+    """1000 and 4000 managed `sleep 1000000`"""
     rows, why = {}, {}
-    for n, rounds in ((1000, 3), (5000, 1)):
+    for n, rounds in ((1000, 3), (4000, 1)):
         if b.opts.quick and n > 1000:
             continue
 
@@ -347,12 +338,7 @@ def w6(b):
                 argv, env = c.list_cmd()
             except Skip:
                 argv = None
-            lists = []
-            for _ in range(5 if argv else 0):
-                t = now()
-                subprocess.run(argv, env=env, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, timeout=60)
-                lists.append((now() - t) / 1e6)
+            lists = [1e3 * t for t in hyperfine(c.path("h.json"), argv, env, 5)[0]] if argv else []
             help_ = [p for p in descendants(zombies=False) if p not in sleepers]
             cpu, t = cpu_ns(help_), now()
             time.sleep(5)
@@ -422,6 +408,8 @@ def w8(b):
 
     got, why = b.each(8, min(2, b.rounds(2)), sample, 120)
     rows = {k: v[-1] for k, v in got.items()}
+    for row in rows.values():
+        row["alive"] = row["writers alive"] + row["quiet alive"]
     for k, v in got.items():
         if any(x != v[0] for x in v):
             rows[k]["note"] = "rounds differ: " + json.dumps(v[0])

@@ -399,6 +399,19 @@ def unit_mirrors_source(tree):
             yield f, 1, f"there is no {'-'.join(parts)}.c or .h"
 
 
+@lint
+def bench_targets(tree):
+    """docs/performance.md shows every target of the benchmark."""
+    source, page = "tests/bench/targets.py", "docs/performance.md"
+    if source not in tree.files:
+        return
+    shown = {line.split("|")[1].strip() for line in tree.lines(page) if line.count("|") > 1} if page in tree.files else ()
+    for n, line in enumerate(tree.lines(source), 1):
+        m = re.match(r'\s*Target\("([^"]+)"', line)
+        if m and m.group(1) not in shown:
+            yield source, n, f"{page} does not show '{m.group(1)}'"
+
+
 # ---- scripts ----
 
 @lint

@@ -26,6 +26,9 @@ class Limit(Candidate):
         return [Cmd("true", "its exit", ["true"]),
                 Cmd("sh -c true", "its exit", ["sh", "-c", "true"])]
 
+    def questions(self):
+        return [("true", ["true"], None)]
+
     def stream(self, argv, clients):
         if clients != 1:
             raise Skip("-")
@@ -42,6 +45,7 @@ class LimitVfork(Limit):
     spawn_args = ("spawn", "vfork")
     def echo(self, n): raise Skip("-")
     def oneshot(self): raise Skip("-")
+    def questions(self): raise Skip("-")
     def stream(self, argv, clients): raise Skip("-")
     def spawn_many(self, n): raise Skip("-")
 

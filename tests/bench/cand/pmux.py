@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import signal
 import socket
 import struct
 
@@ -22,7 +23,9 @@ class Connection:
         self.s.connect(path)
         self.n = 0
         self.send(HELLO, struct.pack("<4sHHI", b"PMUX", 1, 1, 0))
-        assert self.receive()[0] == HELLO
+        kind, _, hello = self.receive()
+        assert kind == HELLO
+        self.engine = struct.unpack_from("<I", hello, 12)[0]
 
     def send(self, kind, payload, stream=0):
         self.s.sendall(struct.pack("<IBBHI", len(payload), kind, 0, 0, stream) + payload)
@@ -70,7 +73,7 @@ class Pmux(Candidate):
     framed = True
 
     def missing(self):
-        for tool in ("pmux", "pmuxd", "pmux-bench"):
+        for tool in ("pmux", "pmuxd", "pmux-bench", "make-log"):
             if not os.path.exists(self.tool(tool)):
                 return f"{self.tool(tool)}: not built"
 
@@ -132,6 +135,29 @@ class Pmux(Candidate):
     def list_cmd(self):
         return [self.tool("pmux"), "ps"], self.env()
 
+    def questions(self):
+        ids = [self.control.call("run", argv=[self.box.sleeper, "1000000"])["id"] for _ in range(10)]
+        return [("pmux status", [self.tool("pmux"), "status", str(ids[0])], self.env()),
+                ("pmux ps", *self.list_cmd())]
+
+    def make_log(self, size, records):
+        made = self.control.call("run", argv=["/bin/true"], retention_bytes=2 * size)
+        self.control.call("wait", targets=[made["id"]], **{"for": "empty"})
+        self.target = str(made["id"])
+        self.forget_log()
+        times = self.sh(self.tool("make-log"), self.path("state", "processes", self.target), str(size), str(records))
+        return [int(x) for x in times.split()]
+
+    def forget_log(self):
+        os.kill(self.engine, signal.SIGKILL)
+        self.restart()
+
+    def logs_cmd(self, args):
+        return [self.tool("pmux"), "logs", *args, self.target], self.env()
+
+    def idle_clients(self, n):
+        self.idle = [Connection(self.sock()) for _ in range(n)]
+
     def keep(self, argvs):
         self.ids = [self.control.call("run", argv=as_json(a))["id"] for a in argvs]
 
@@ -144,7 +170,8 @@ class Pmux(Candidate):
                 return True
             except OSError:
                 return False
-        wait_for(answers, 10, 0.005, "the next engine")
+        wait_for(answers, 10, 0.001, "the next engine")
+        self.engine = self.control.engine
 
     def running(self):
         return {p["pid"] for p in self.control.call("list")["processes"] if p["state"] == "running"}
@@ -169,7 +196,7 @@ class Pmux(Candidate):
 class PmuxKeeper(Pmux):
     """The whole daemon gone: keeper and engine."""
     name = "pmux (keeper killed)"
-    why = {n: "as pmux" for n in range(1, 8)}
+    why = {n: "as pmux" for n in (*range(1, 8), *range(9, 14))}
 
     def daemon(self): return [self.keeper, self.engine]
     def restart(self): self.up()
