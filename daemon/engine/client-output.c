@@ -4,8 +4,10 @@
 
 #include <errno.h>
 #include <event2/buffer.h>
+#include <linux/sockios.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -24,6 +26,28 @@ bool client_writable(const Client *client) {
 
 size_t client_queued_bytes(const Client *client) {
         return evbuffer_get_length(client->out);
+}
+
+size_t client_data_room(const Client *client) {
+        int n_queued;
+
+        if (client->send_bytes == 0 || ioctl(client->fd, SIOCOUTQ, &n_queued) < 0 ||
+            client->send_bytes < (uint32_t)n_queued + LIMIT_DATA_FRAME_SAFE_BYTES)
+                return LIMIT_DATA_FRAME_SAFE_BYTES;
+        return MIN((size_t)client->send_bytes - (size_t)n_queued, (size_t)LIMIT_DATA_FRAME_BYTES);
+}
+
+/* The client has read what filled its socket: let that hold more, so that it is woken less often. One that
+ * never reads is never given more. */
+static void client_widen(Client *client) {
+        int size = LIMIT_SEND_BUFFER_BYTES;
+        socklen_t length = sizeof(size);
+
+        if (client->send_bytes > 0)
+                return;
+        (void)setsockopt(client->fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+        if (getsockopt(client->fd, SOL_SOCKET, SO_SNDBUF, &size, &length) == 0 && size > 0)
+                client->send_bytes = (uint32_t)size;
 }
 
 /* All that was queued is sent: those that waited for that go on. */
@@ -71,6 +95,7 @@ void client_on_writable(evutil_socket_t fd, short what, void *userdata) {
                 client_close(client);
                 return;
         }
+        client_widen(client);
         client_resume(client);
 }
 

@@ -81,6 +81,7 @@ struct Client {
         struct evbuffer *out;      /* owned; control frames and the rest of a cut data frame */
         struct event *read_event;  /* owned */
         struct event *write_event; /* owned */
+        uint32_t send_bytes;       /* room of the socket, as far as known; 0: it has not been full yet */
         bool greeted;
         bool closing; /* flush, then close */
         bool closed;  /* to be freed at the end of the turn */
@@ -139,6 +140,9 @@ int client_send_data(Client *client, uint32_t stream, const void *head, size_t h
  */
 int client_send_file(Client *client, uint32_t stream, const void *head, size_t head_size, int fd,
                      uint64_t offset, size_t size);
+/** client_data_room() - how many bytes of data the next frame may have, so that the socket takes about all.
+ */
+size_t client_data_room(const Client *client);
 /** client_writable() - whether a data frame may be sent: nothing is queued before it. */
 bool client_writable(const Client *client);
 

@@ -13,9 +13,14 @@ LIMIT(  REPLY_BYTES,             256 * 1024,         "reply-bytes")           /*
 LIMIT(  STDIN_BYTES,             16 * 1024 * 1024,   "stdin-bytes")           /* accepted and not taken, per process */
 LIMIT(  WAITING_WRITE_BYTES,     64 * 1024 * 1024,   "waiting-write-bytes")   /* of writes that wait for room, all together */
 LIMIT(  STDIN_WINDOW,            1024 * 1024,        NULL)/* a writer may send so far ahead */
-LIMIT(  DATA_FRAME_BYTES,        64 * 1024,          NULL)/* data in one frame to a client */
-LIMIT(  PUMP_BYTES,              512 * 1024,         NULL)/* data to one subscription in one turn */
+LIMIT(  DATA_FRAME_BYTES,        256 * 1024,         NULL)/* data in one frame to a client */
+LIMIT(  DATA_FRAME_SAFE_BYTES,   64 * 1024,          NULL)/* the same where it is not known what the socket takes */
+LIMIT(  SEND_BUFFER_BYTES,       512 * 1024,         NULL)/* asked for in the socket of a client that reads much */
+LIMIT(  PUMP_BYTES,              1024 * 1024,         NULL)/* data to one subscription in one turn */
 LIMIT(  SPLICE_BYTES,            1024 * 1024,        NULL)/* data from one pipe in one turn */
+LIMIT(  PIPE_BYTES,              64 * 1024,          NULL)/* in the pipe of an output */
+LIMIT(  WIDE_PIPE_BYTES,         1024 * 1024,        NULL)/* the same while it flows, if the kernel allows it */
+LIMIT(  WIDE_PIPES,              16,                 "wide-pipes")            /* pipes that are so wide: a quarter of what a user's pipes may hold */
 LIMIT(  LIST_TARGETS,            20000,              NULL)/* targets of one request */
 LIMIT(  ARGUMENTS,               262144,             NULL)/* strings in argv or env */
 LIMIT(  OPEN_LOGS,               1024,               "open-logs")             /* logs that hold descriptors; the rest opens again when needed */

@@ -14,7 +14,7 @@
 #include "daemon/engine/limits.h"
 #include "daemon/engine/process.h"
 
-#define PIPE_FULL (64 * 1024) /* a splice of so many bytes may have left more behind */
+#define PIPE_FULL LIMIT_PIPE_BYTES /* a splice of so many bytes may have left more behind */
 
 static unsigned output_ended_bits(const Process *process, unsigned i) {
         if (i == 1)
@@ -30,6 +30,7 @@ static void output_forget(Process *process, unsigned i) {
         ProcessOutput *output = &process->outputs[i];
 
         (void)event_del(&output->event);
+        process_flow_end(process, i);
         output->fd = fd_close(output->fd);
         process->exit_left[i] = 0;
         keeper_link_drop(process->host->link, output_label(i), process->id, process->run.run);
@@ -48,6 +49,7 @@ void process_outputs_close(Process *process) {
         for (unsigned i = 0; i < 2; i++)
                 if (process->outputs[i].fd >= 0) {
                         (void)event_del(&process->outputs[i].event);
+                        process_flow_end(process, i);
                         process->outputs[i].fd = fd_close(process->outputs[i].fd);
                         keeper_link_drop(process->host->link, output_label(i), process->id, process->run.run);
                 }
@@ -76,8 +78,10 @@ void process_abandon_outputs(Process *process) {
 
 static void outputs_block(Process *process) {
         for (unsigned i = 0; i < 2; i++)
-                if (process->outputs[i].fd >= 0)
+                if (process->outputs[i].fd >= 0) {
                         (void)event_del(&process->outputs[i].event);
+                        process_flow_pause(process, i);
+                }
 }
 
 static void outputs_unblock(Process *process) {
@@ -192,23 +196,30 @@ int process_output_read(Process *process, unsigned i, size_t max, size_t *ret_n)
         return -EBUSY;
 }
 
-static void output_on_readable(evutil_socket_t fd, short what, void *userdata) {
-        Process *process = userdata;
-        unsigned i = process->outputs[0].fd == fd ? 0 : 1;
+/* Of a pipe that flows more comes all the time: what it held is enough for a turn. */
+void process_output_turn(Process *process, unsigned i) {
         size_t total = 0, n = 0;
         int r;
 
-        (void)what;
         do {
-                r = process_output_read(process, i, PIPE_FULL * 4, &n);
+                r = process_output_read(process, i, LIMIT_SPLICE_BYTES - total, &n);
                 if (r < 0)
                         break;
                 total += n;
-        } while (n >= PIPE_FULL && total < LIMIT_SPLICE_BYTES);
+        } while (n >= PIPE_FULL && total < LIMIT_SPLICE_BYTES && !process_flow_is_on(process, i));
         if (total > 0)
                 process_grown(process);
         if (r == 0 && n == 0)
                 output_on_eof(process, i);
+        else if (r != -EBUSY)
+                process_flow_turn(process, i, total);
+}
+
+static void output_on_readable(evutil_socket_t fd, short what, void *userdata) {
+        Process *process = userdata;
+
+        (void)what;
+        process_output_turn(process, process->outputs[0].fd == fd ? 0 : 1);
 }
 
 void process_outputs_start(Process *process) {
@@ -219,6 +230,8 @@ void process_outputs_start(Process *process) {
                         continue;
                 (void)event_assign(&output->event, process->host->base, output->fd, EV_READ | EV_PERSIST,
                                    output_on_readable, process);
+                if (process->is_adopted)
+                        process_flow_adopt(process, i);
                 if (event_add(&output->event, NULL) < 0) { /* out of memory: it waits as on a full disk */
                         process->waits_for_disk = true;
                         process->disk_retry_usec = clock_monotonic_usec() + DISK_RETRY_USEC;

@@ -15,6 +15,7 @@
 #include "daemon/engine/keeper-link.h"
 #include "daemon/engine/log.h"
 #include "daemon/engine/process-config.h"
+#include "daemon/engine/process-flow.h"
 #include "daemon/engine/process-state.h"
 #include "daemon/engine/registry.h"
 #include "daemon/engine/stdin-lock.h"
@@ -56,6 +57,7 @@ typedef struct ProcessHost {
         Log *spare_log; /* owned; made ahead for the next process, in the directory 'spare'; NULL: none */
         bool has_begun_runs; /* the keeper was asked to spawn: while it does, there is time for other things
                               */
+        OutputFlows *flows;  /* owned; NULL while nothing flows */
 } ProcessHost;
 
 /* Somebody who reads the log, embedded in a subscription. */
@@ -81,6 +83,9 @@ typedef struct ProcessOutput {
         struct event event;
         int fd; /* owned; -1: closed or not ours */
         Source source;
+        bool is_flowing;    /* the latest turn came soon and brought much */
+        uint32_t turn_usec; /* monotonic, cut: when output was last moved */
+        OutputFlow *flow;   /* owned; NULL until it flows */
 } ProcessOutput;
 
 struct Process {
@@ -270,6 +275,9 @@ void process_drain_outputs(Process *process);
 void process_abandon_outputs(Process *process);
 /** process_output_read() - move what the pipe holds into the log; private to process-*.c. */
 int process_output_read(Process *process, unsigned i, size_t max, size_t *ret_n);
+/** process_output_turn() - what the loop does when an output is readable, or has been left to fill; private
+ * to process-*.c. */
+void process_output_turn(Process *process, unsigned i);
 /** process_exit_word() - how the latest run ended, as the exit record has it (docs/protocol.md, section 4).
  */
 uint64_t process_exit_word(const Process *process);

@@ -172,7 +172,10 @@ static int subscription_step(Subscription *sub, Log *log, size_t *budget) {
         }
         if (room < RECORD_HEADER_SIZE + 8)
                 room = 0;
-        max = MIN(LIMIT_DATA_FRAME_BYTES, sub->head_left);
+        max = LIMIT_DATA_FRAME_SAFE_BYTES;
+        if (log_end(log) > sub->cursor.offset + max)
+                max = client_data_room(sub->stream.client);
+        max = MIN(max, sub->head_left);
         if (room > 0)
                 max = MIN(max, room - RECORD_HEADER_SIZE);
         if (!sub->follow && sub->cursor.offset < sub->end_offset)
