@@ -298,6 +298,9 @@ void log_commit(Log *log, const IndexRecord *record) {
 
         if (segment->n_records < log_records_max(log))
                 log->kept_records++;
+        if (log->block && log->block->segment == segment->begin && log->block->n < LOG_READ_RECORDS &&
+            log->block->number + log->block->n == segment->n_records)
+                log->block->records[log->block->n++] = *record; /* a reader that keeps up need not read it */
         segment->n_records++;
         log->last = *record;
         log->has_pending = false;
