@@ -75,10 +75,13 @@ int subscription_parse(SubscriptionOptions *ret_options, Params *params, Error *
                                         o.sources |= 1u << s;
                 }
                 if (!json_is_array(sources) ||
-                    (size_t)__builtin_popcount(o.sources) != json_array_size(sources) || o.sources == 0)
+                    (size_t)__builtin_popcount(o.sources) != json_array_size(sources))
                         return error_set(reterr_error, ERROR_INVALID,
                                          "sources: not an array of \"stdout\", \"stderr\"");
         }
+        if (o.sources == 0 && o.has_lines)
+                return error_set(reterr_error, ERROR_INVALID,
+                                 "last_lines: there are no lines without sources");
         *ret_options = o;
         return 0;
 }

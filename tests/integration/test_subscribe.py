@@ -178,12 +178,20 @@ class Subscribe(PmuxTest):
         self.assertEqual(data_of(client.subscribe(target, from_=3, head_bytes=4).collect()), b"3456")
         self.assertEqual(data_of(client.subscribe(target, head_bytes=100).collect()), b"0123456789")
 
+    def test_without_sources_there_are_records_but_no_bytes(self):
+        client = self.client()
+        target = self.finished(client, "echo out; echo err >&2; exit 4")
+        records = client.subscribe(target, sources=[]).collect()
+        self.assertNotIn(K_DATA, [r.kind for r in records])
+        self.assertEqual([r.arg & 255 for r in records if r.kind == K_EXIT], [4])
+        self.assertEqual([r.offset for r in records if r.kind == K_EXIT], [8])
+
     def test_contradictions_are_refused(self):
         client = self.client()
         target = self.finished(client, "echo x")
         for params in ({"from_": 0, "last_lines": 1}, {"from_": "end", "since_usec": 1},
                        {"since_usec": 1, "last_lines": 1},
-                       {"sources": []}, {"sources": ["stdin"]}, {"from_": "middle"}, {"until": "never"},
+                       {"sources": [], "last_lines": 1}, {"sources": ["stdin"]}, {"from_": "middle"}, {"until": "never"},
                        {"from_": -1},
                        {"credit": -1}):
             self.assert_error("invalid-argument", client.subscribe, target, **params)
