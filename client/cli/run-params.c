@@ -249,29 +249,46 @@ static json_t *command(const Reading *reading, char **words, int n_words) {
         return argv;
 }
 
-static int finish_params(Reading *reading, char **words, int n_words) {
+/* Where and in what it runs: as this program does, but for what the options said. */
+static int set_surroundings(Reading *reading) {
         mode_t mask = umask(0);
-        json_t *params = reading->run->params;
         int r;
 
         (void)umask(mask);
+        if (!json_object_get(reading->run->params, "cwd")) {
+                r = set_path(reading, "cwd", ".", false);
+                if (r != 0)
+                        return r;
+        }
+        r = set(reading, "env", environment(reading));
+        if (r == 0)
+                r = set(reading, "umask", json_integer((json_int_t)mask));
+        return r;
+}
+
+static int finish_params(Reading *reading, char **words, int n_words) {
+        int r;
+
         if (n_words == 0 && !reading->shell)
                 return cli_usage(reading->cli, "a command is missing");
         r = filter_options_check(&reading->run->filter, reading->cli);
         if (r != 0)
                 return r;
-        if (!json_object_get(params, "cwd")) {
-                r = set_path(reading, "cwd", ".", false);
-                if (r != 0)
-                        return r;
-        }
         r = set(reading, "argv", command(reading, words, n_words));
         if (r == 0)
-                r = set(reading, "env", environment(reading));
-        if (r == 0)
-                r = set(reading, "umask", json_integer((json_int_t)mask));
+                r = set_surroundings(reading);
         reading->run->forward_stdin = !reading->streams[0] || strcmp(reading->streams[0], "open") == 0;
         return r;
+}
+
+json_t *run_params_here(Cli *cli) {
+        RunParams run = { .params = json_object() };
+        Reading reading = { .cli = cli, .run = &run };
+
+        if (run.params && set_surroundings(&reading) == 0)
+                return run.params;
+        run_params_deinit(&run);
+        return NULL;
 }
 
 static int read_all(Reading *reading, int argc, char **argv) {

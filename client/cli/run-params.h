@@ -22,6 +22,10 @@ typedef struct RunParams {
 
 /** run_params_read() - read options and command. Return: 0; the exit status plus one (of --help: 1). */
 int run_params_read(RunParams *run, Cli *cli, int argc, char **argv);
+
+/** run_params_here() - the params that make a command run as this program does: cwd, env, umask. NULL after a
+ * complaint. */
+json_t *run_params_here(Cli *cli);
 void run_params_deinit(RunParams *run);
 
 static inline void run_params_deinit_cleanup(RunParams *run) {

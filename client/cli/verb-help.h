@@ -109,6 +109,15 @@ static const VerbHelp verb_helps[] = {
           "                        bytes=N, state=S; may be given several times\n"
           "  --any                 the first of several will do\n"
           "  --timeout T           exit 124\n" },
+        { "batch",
+          "  -j, --jobs N          so many at a time (default 1, at most 200)\n"
+          "  -k, --keep-going      a failure does not keep the others from being started\n"
+          "  --timeout T           stop a command after T; its status is 124 then\n"
+          "  --rm                  forget each process when its result is known\n"
+          "  --shell               each line is run by /bin/sh -c\n"
+          "  --lease client|none   whether they are stopped when this client goes away (default client)\n"
+          "  A line of FILE is a command, split into words with quotes and backslashes, or a JSON array.\n"
+          "  Nothing is expanded; blank lines and those that begin with # are passed over.\n" },
         { "events", "  -f, --follow          go on with what comes\n"
                     "  --since SEQ           only what came after that number\n" },
         { "daemon", "  status                who it is and what it holds\n"

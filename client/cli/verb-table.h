@@ -41,6 +41,9 @@ VERB(   "renew",        NULL,       verb_renew,         "TARGET...", "renew the 
 VERB(   "wait",         NULL,       verb_wait,
         "[--for exited|closed|empty|ready|running|pattern=REGEX|quiet=T|bytes=N|state=S]... [--any] [--timeout T] TARGET...|--all",
         "wait for a process, exit as it did")
+VERB(   "batch",        NULL,       verb_batch,
+        "[-j N] [--keep-going] [--timeout T] [--rm] [--shell] [--lease client|none] [FILE]",
+        "run the commands of FILE or stdin, results in order")
 VERB(   "events",       NULL,       verb_events,        "[-f] [--since SEQ]", "what happened to processes")
 VERB(   "daemon",       NULL,       verb_daemon,        "status|stop [-T T]|upgrade", "the daemon itself")
 VERB(   "version",      NULL,       verb_version,       "", "the versions of client and daemon")

@@ -36,6 +36,7 @@ typedef struct PmuxCall PmuxCall;
 typedef struct PmuxStream PmuxStream;
 typedef struct PmuxInput PmuxInput;
 typedef struct PmuxEvents PmuxEvents;
+typedef struct PmuxBatch PmuxBatch;
 
 /** What went wrong. 'code' is one of the names in docs/protocol.md ("not-found"); it is "" when nothing is
  * set. */
@@ -306,6 +307,91 @@ int pmux_events_start(Pmux *pmux, uint64_t since, int follow,
                                        void *userdata),
                       void *userdata, PmuxEvents **ret_events, PmuxError *reterr_error);
 PmuxEvents *pmux_events_free(PmuxEvents *events);
+
+/* ---- batches: many commands, one after the other or some at a time ---- */
+
+#define PMUX_BATCH_JOBS_MAX 200
+#define PMUX_BATCH_KEEP_GOING (1u << 0) /* a command that fails does not keep others from being started */
+#define PMUX_BATCH_OUTPUT (1u << 1)     /* results carry what the commands wrote */
+#define PMUX_BATCH_REMOVE (1u << 2)     /* the daemon forgets each process once its result is known */
+
+/** How it went with one command. It has succeeded if 'started' is not 0, 'error' NULL, 'timed_out' 0 and
+ * 'exit' 0. */
+typedef struct PmuxBatchResult {
+        size_t index;
+        int started; /* 0: it was not begun; 'error' says why it could not be, if that is the reason */
+        const PmuxError *error; /* borrowed; or why nothing is known of its end; else NULL */
+        uint64_t exit;          /* PMUX_EXIT_… */
+        int timed_out;          /* it was stopped at the deadline */
+        uint64_t id;            /* of its process; 0: none was made */
+        uint32_t run;
+        uint64_t start_usec; /* since 1970 */
+        uint64_t end_usec;
+        uint64_t from; /* what it wrote stands between these offsets of its log */
+        uint64_t to;
+        const void *out[2];    /* borrowed; with OUTPUT: the beginning of its stdout and stderr */
+        size_t out_size[2];    /* how much of them there is here */
+        uint64_t out_total[2]; /* with OUTPUT: how much it wrote */
+        uint64_t lost;         /* with OUTPUT: bytes that a full disk or retention has taken */
+} PmuxBatchResult;
+
+typedef struct PmuxBatchCounts {
+        size_t n;       /* commands in all */
+        size_t running; /* or about to */
+        size_t ended;   /* those that failed among them */
+        size_t failed;
+} PmuxBatchCounts;
+
+/** Zero-initialise, set 'size' to sizeof(PmuxBatchOptions). */
+typedef struct PmuxBatchOptions {
+        size_t size;
+        size_t n;    /* how many commands there are */
+        size_t jobs; /* how many may run at a time: 0 is 1, at most PMUX_BATCH_JOBS_MAX */
+        unsigned flags;
+        uint64_t timeout_usec; /* for each command; 0: none */
+        uint64_t output_max; /* bytes kept of each output; 0: 1 MiB. The rest is counted and can be read from
+                                the log, unless the process is removed */
+        const char *params;  /* members of "run" for all commands, a JSON object; may be NULL. What is not
+                                said: "stdin" is "null", "lease" is "client" */
+        /* Makes the params of "run" for one command: a JSON object with "argv" at least, in memory that
+         * free(3) takes. Called when it is about to be started, in order. Return: 0 or -errno. */
+        int (*command)(size_t index, char **ret_params, void *userdata);
+        /* A result; called for each command exactly once, in order. May be NULL. */
+        void (*on_result)(PmuxBatch *batch, const PmuxBatchResult *result, void *userdata);
+        void (*on_progress)(PmuxBatch *batch, const PmuxBatchCounts *counts,
+                            void *userdata); /* may be NULL */
+        int fd; /* with on_fd: watched for reading while the batch runs; borrowed */
+        void (*on_fd)(PmuxBatch *batch, void *userdata); /* 'fd' is readable: read it; may be NULL */
+        void *userdata;
+} PmuxBatchOptions;
+
+/**
+ * pmux_batch_new() - prepare a batch; nothing is started yet
+ * @options:  copied, but for params, which must stay until pmux_batch_free()
+ *
+ * Each command is one "run" with a key of its own, so that an engine that is replaced does nothing twice. All
+ * go over this connection, without waiting for each other's answers. Memory does not grow with the number of
+ * commands: results that wait for an earlier one take up to 32 MiB, then nothing more is begun until that one
+ * has ended.
+ */
+int pmux_batch_new(PmuxBatch **ret_batch, Pmux *pmux, const PmuxBatchOptions *options,
+                   PmuxError *reterr_error);
+
+/**
+ * pmux_batch_run() - run the commands; returns when all have ended and every result was told
+ *
+ * After a failure, unless KEEP_GOING, what runs is waited for and nothing more is begun.
+ *
+ * Return: 0, however the commands ended; -errno when the connection was given up.
+ */
+int pmux_batch_run(PmuxBatch *batch, PmuxError *reterr_error);
+
+/** pmux_batch_stop() - begin nothing more and stop what runs, trees and all; may be called from callbacks.
+ * @now: not 0: by SIGKILL at once. pmux_batch_run() returns when no descendant is left. */
+void pmux_batch_stop(PmuxBatch *batch, int now);
+
+/** pmux_batch_free() - with processes still running: they are left to their lease. Returns NULL. */
+PmuxBatch *pmux_batch_free(PmuxBatch *batch);
 
 /* ---- helpers: one method each, waiting for the answer ----
  *

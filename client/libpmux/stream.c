@@ -362,37 +362,45 @@ static void stream_set_options(PmuxStream *stream, const PmuxStreamOptions *opti
         stream->window = MIN(stream->window, WINDOW_UNBOUNDED);
 }
 
-int pmux_stream_start(Pmux *pmux, const char *method, const char *params, const PmuxStreamOptions *options,
-                      PmuxStream **ret_stream, PmuxError *reterr_error) {
-        json_t *object = NULL;
+int stream_start(Pmux *pmux, const char *method, json_t *params, const PmuxStreamOptions *options,
+                 PmuxStream **ret_stream, Error *reterr_error) {
         PmuxStream *stream;
-        Error error = {};
         int r;
 
-        r = params_parse(params, &object, &error);
-        if (r < 0)
-                return error_export(reterr_error, &error, r);
         stream = calloc(1, sizeof(*stream));
         if (!stream) {
-                json_decref(object);
-                return error_export(reterr_error, &error, -ENOMEM);
+                json_decref(params);
+                return error_set_errno(reterr_error, ENOMEM, "cannot open a stream");
         }
         stream->pmux = pmux;
         stream->number = connection_stream_number(pmux);
         list_init(&stream->waiting);
         list_append(&pmux->streams, &stream->link);
         stream_set_options(stream, options);
-        r = stream_fill_params(stream, method, object);
-        if (r < 0)
-                json_decref(object);
-        else
-                r = call_start(pmux, method, object, on_subscribed, stream, &stream->call, &error);
+        r = stream_fill_params(stream, method, params);
+        if (r < 0) {
+                json_decref(params);
+                (void)error_set_errno(reterr_error, r, "cannot open a stream");
+        } else
+                r = call_start(pmux, method, params, on_subscribed, stream, &stream->call, reterr_error);
         if (r < 0) {
                 (void)pmux_stream_free(stream);
-                return error_export(reterr_error, &error, r);
+                return r;
         }
         *ret_stream = stream;
         return 0;
+}
+
+int pmux_stream_start(Pmux *pmux, const char *method, const char *params, const PmuxStreamOptions *options,
+                      PmuxStream **ret_stream, PmuxError *reterr_error) {
+        json_t *object = NULL;
+        Error error = {};
+        int r;
+
+        r = params_parse(params, &object, &error);
+        if (r == 0)
+                r = stream_start(pmux, method, object, options, ret_stream, &error);
+        return r < 0 ? error_export(reterr_error, &error, r) : 0;
 }
 
 int pmux_stream_open(Pmux *pmux, const char *method, const char *params, const PmuxStreamOptions *options,

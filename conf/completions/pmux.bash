@@ -65,6 +65,10 @@ _pmux() {
                         mapfile -t COMPREPLY < <(compgen -c -f -- "$cur")
                         return
                         ;;
+                batch)
+                        mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+                        return
+                        ;;
                 daemon) words="status stop upgrade" ;;
                 cursor | cursors) words="ls set rm $(_pmux_targets)" ;;
                 help) words=$verbs ;;
