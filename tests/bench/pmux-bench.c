@@ -119,8 +119,8 @@ static Frame next_frame(void) {
         return frame;
 }
 
-/* The next record of the stream; what comes in between is passed over. */
-static RecordHeader next_record(uint32_t stream, size_t *ret_size) {
+/* The next record of the stream and what follows its header; what comes in between is passed over. */
+static RecordHeader next_record(uint32_t stream, const uint8_t **ret_bytes, size_t *ret_size) {
         Error error = {};
         RecordHeader record;
         Frame frame;
@@ -132,15 +132,22 @@ static RecordHeader next_record(uint32_t stream, size_t *ret_size) {
                 (void)fprintf(stderr, "pmux-bench: %s\n", error.text);
                 exit(1);
         }
+        *ret_bytes = frame.payload + RECORD_HEADER_SIZE;
         *ret_size = frame.header.size - RECORD_HEADER_SIZE;
         return record;
 }
 
 static void wait_for_record(uint32_t stream, RecordKind kind) {
+        const uint8_t *bytes;
         size_t size;
 
-        while (next_record(stream, &size).kind != kind)
+        while (next_record(stream, &bytes, &size).kind != kind)
                 ;
+        /* A start counts only if its end is the right one. */
+        if (kind == RECORD_EXIT && (size != 8 || le64_get(bytes) != 0)) {
+                (void)fprintf(stderr, "pmux-bench: a child did not exit with 0\n");
+                exit(1);
+        }
 }
 
 static void wait_for_reply(void) {
@@ -194,6 +201,7 @@ static void spawn(unsigned n) {
 static void echo(unsigned n) {
         char params[TEXT_MAX], id[32] = {};
         uint8_t input[INPUT_HEADER_SIZE + 32];
+        const uint8_t *bytes;
         Frame frame;
         const char *at;
 
@@ -218,7 +226,7 @@ static void echo(unsigned n) {
                 le64_put(input, UINT64_C(32) * i);
                 send_frame(FRAME_INPUT, 2, input, sizeof(input));
                 for (size_t got = 0, size = 0; got < 32;)
-                        if (next_record(1, &size).kind == RECORD_DATA)
+                        if (next_record(1, &bytes, &size).kind == RECORD_DATA)
                                 got += size;
                 printf("%lld\n", (long long)(now_nsec() - start));
         }
