@@ -64,21 +64,27 @@ char *text_of_name(const json_t *process) {
 }
 
 char *text_of_argv(const json_t *argv) {
-        char *line = NULL, *word;
-        bool plain;
-        size_t size, i;
+        char *line = must(strdup("")), *word;
+        size_t used = 0, n, i;
         json_t *item;
-        FILE *out;
+        bool plain;
 
-        out = must(open_memstream(&line, &size));
         json_array_foreach(argv, i, item) {
                 word = text_of_bytes(item);
-                plain = *word && !strpbrk(word, " \t'\"$&|;<>()*?[]#~`");
-                (void)fprintf(out, plain ? "%s%s" : "%s'%s'", i > 0 ? " " : "", word);
+                n = strlen(word);
+                plain = n > 0 && !strpbrk(word, " \t'\"$&|;<>()*?[]#~`");
+                line = must(realloc(line, used + n + 4)); /* a blank, two quotes, the end */
+                if (i > 0)
+                        line[used++] = ' ';
+                if (!plain)
+                        line[used++] = '\'';
+                memcpy(line + used, word, n);
+                used += n;
+                if (!plain)
+                        line[used++] = '\'';
+                line[used] = '\0';
                 free(word);
         }
-        if (fclose(out) != 0)
-                abort();
         return line;
 }
 
@@ -123,22 +129,25 @@ char *text_of_status(const json_t *status, uint64_t now_usec) {
         bool over = state && (strcmp(state, "exited") == 0 || strcmp(state, "failed") == 0);
         char *line = NULL, span[64];
         size_t size;
+        uint64_t since;
         FILE *out;
 
+        when = json_object_get(status, over ? "end_usec" : "start_usec");
+        since = json_is_integer(when) ? (uint64_t)MAX(json_integer_value(when), 0) : 0;
+        (void)format_duration(span, sizeof(span),
+                              since < now_usec ? (now_usec - since) / USEC_PER_SEC * USEC_PER_SEC : 0);
+        if (!over && since > 0) { /* most of a long list: without the detour of a stream */
+                if (asprintf(&line, "%s for %s", state ? state : "unknown", span) < 0)
+                        abort();
+                return line;
+        }
         out = must(open_memstream(&line, &size));
         if (over && json_is_object(exit))
                 describe_exit(out, exit);
         else
                 (void)fprintf(out, "%s", state ? state : "unknown");
-        when = json_object_get(status, over ? "end_usec" : "start_usec");
-        if (json_is_integer(when) && json_integer_value(when) > 0) {
-                (void)format_duration(span, sizeof(span),
-                                      now_usec > (uint64_t)json_integer_value(when)
-                                              ? (now_usec - (uint64_t)json_integer_value(when)) /
-                                                        USEC_PER_SEC * USEC_PER_SEC
-                                              : 0);
-                (void)fprintf(out, over ? ", %s ago" : " for %s", span);
-        }
+        if (over && since > 0)
+                (void)fprintf(out, ", %s ago", span);
         if (over && json_is_false(json_object_get(status, "tree_empty")))
                 (void)fprintf(out, ", descendants left");
         if (fclose(out) != 0)
