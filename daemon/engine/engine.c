@@ -37,12 +37,13 @@ typedef struct Engine {
         KeeperLink *link;                   /* owned */
         TreeRoot *tree_root;                /* owned */
         struct event *tree_event;           /* owned */
-        struct event *chores;               /* owned; of a lower priority than all others */
+        struct event *chores;               /* owned */
         Listener *listeners[LISTENERS_MAX]; /* owned */
         Supervisor supervisor;
         ClientSet clients;
         EventFeed events;
         RequestHost requests;
+        bool is_chore_due;
         bool quit;
         bool told_keeper;
         int status;
@@ -185,23 +186,34 @@ static void engine_tell_keeper(Engine *engine) {
  * start something and will take a while, otherwise when it has been quiet for a moment. */
 static void engine_schedule_chores(Engine *engine) {
         const struct timeval delay = { .tv_usec = CHORES_DELAY_USEC };
-        bool begun = engine->supervisor.host.has_begun_runs;
+        bool has_begun = engine->supervisor.host.has_begun_runs;
 
         engine->supervisor.host.has_begun_runs = false;
         if (!supervisor_has_chores(&engine->supervisor))
                 return;
-        if (begun)
+        if (has_begun)
                 event_active(engine->chores, EV_TIMEOUT, 0);
         else if (!event_pending(engine->chores, EV_TIMEOUT, NULL))
                 (void)event_add(engine->chores, &delay);
 }
 
+/* Its turn is that of other events as well: they are answered first. */
 static void engine_on_chores(evutil_socket_t fd, short what, void *userdata) {
         Engine *engine = userdata;
 
         (void)fd;
         (void)what;
-        supervisor_do_chores(&engine->supervisor);
+        engine->is_chore_due = true;
+}
+
+/* One at a time, so that what comes meanwhile waits for no more than that. */
+static void engine_do_chore(Engine *engine) {
+        if (!engine->is_chore_due)
+                return;
+        engine->is_chore_due = false;
+        supervisor_do_chore(&engine->supervisor);
+        if (supervisor_has_chores(&engine->supervisor))
+                event_active(engine->chores, EV_TIMEOUT, 0);
 }
 
 /* Everything that this turn decided is stored, then told. Return: whether there is more to do at once. */
@@ -355,6 +367,8 @@ static void engine_loop(Engine *engine) {
                         return;
                 }
                 more = engine_finish_turn(engine);
+                if (!engine->quit)
+                        engine_do_chore(engine);
         }
 }
 

@@ -242,14 +242,21 @@ bool supervisor_has_chores(const Supervisor *supervisor) {
                supervisor->next_id != 0;
 }
 
-void supervisor_do_chores(Supervisor *supervisor) {
-        process_host_rest(&supervisor->host);
-        tree_root_tidy(supervisor->host.tree_root);
-        if (supervisor->next_id == 0)
-                return;
-        process_host_prepare(&supervisor->host);
-        tree_prepare_ahead(supervisor->host.tree_root, supervisor->next_id, 1);
-        supervisor->next_id = 0; /* whether or not that worked, once is enough */
+void supervisor_do_chore(Supervisor *supervisor) {
+        ProcessHost *host = &supervisor->host;
+
+        if (!list_empty(&host->resting))
+                process_host_rest(host);
+        else if (tree_root_untidy(host->tree_root))
+                tree_root_tidy(host->tree_root);
+        else if (supervisor->next_id != 0 && !host->spare_log && !supervisor->has_tried_spare) {
+                process_host_prepare(host);
+                supervisor->has_tried_spare = true; /* whether or not that worked, once is enough */
+        } else if (supervisor->next_id != 0) {
+                tree_prepare_ahead(host->tree_root, supervisor->next_id, 1);
+                supervisor->next_id = 0;
+                supervisor->has_tried_spare = false;
+        }
 }
 
 void supervisor_finish_turn(Supervisor *supervisor) {

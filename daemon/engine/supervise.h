@@ -37,6 +37,7 @@ struct Supervisor {
         uint64_t remove_not_before_usec; /* monotonic: readers of those that remove themselves may come back
                                             until then */
         struct event *remove_timer;      /* owned */
+        bool has_tried_spare;            /* for next_id */
         bool shutting_down;
         bool has_left_out; /* processes of the registry that could not be read: the keeper's are not all known
                             */
@@ -64,8 +65,8 @@ void supervisor_remove(Supervisor *supervisor, Process *process);
 void supervisor_store_runs(Supervisor *supervisor);
 /** supervisor_has_chores() - whether there is something to do that nobody waits for. */
 bool supervisor_has_chores(const Supervisor *supervisor);
-/** supervisor_do_chores() - tidy up after runs that are over, prepare for the next process. */
-void supervisor_do_chores(Supervisor *supervisor);
+/** supervisor_do_chore() - one of them: tidy up after runs that are over, prepare for the next process. */
+void supervisor_do_chore(Supervisor *supervisor);
 /** supervisor_finish_turn() - store what changed, remove the doomed. */
 void supervisor_finish_turn(Supervisor *supervisor);
 /** supervisor_set_lock() - put a lock on the stdin of a process, NULL: take it off; stored. */
