@@ -221,6 +221,7 @@ static bool engine_finish_turn(Engine *engine) {
         Error error = {};
 
         do {
+                readers_finish_turn(&engine->requests.readers);
                 waits_finish_turn(&engine->requests);
                 supervisor_finish_turn(&engine->supervisor);
                 if (engine->quit && engine->status != 0)
@@ -242,7 +243,7 @@ static bool engine_finish_turn(Engine *engine) {
         keeper_link_flush(engine->link);
         client_set_reap(&engine->clients);
         engine_schedule_chores(engine);
-        return !list_empty(&engine->clients.ready);
+        return !list_empty(&engine->requests.readers.due) || !list_empty(&engine->clients.ready);
 }
 
 static int engine_open(Engine *engine, const char *state_dir, Handover *ret_handover, Error *reterr_error) {
@@ -337,6 +338,7 @@ static int engine_start(Engine *engine, const char *socket_path, const char *sta
                 engine->requests.hello = handover.hello;
                 engine->requests.start_usec = clock_realtime_usec();
                 list_init(&engine->requests.due);
+                reader_set_init(&engine->requests.readers, engine->base);
                 memcpy(greeting, PROTOCOL_MAGIC, 4);
                 le16_put(greeting + 4, PROTOCOL_VERSION);
                 le16_put(greeting + 6, PROTOCOL_VERSION);

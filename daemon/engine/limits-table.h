@@ -10,6 +10,8 @@ LIMIT(  EVENTS,                  10000,              "events")                /*
 LIMIT(  KEYS,                    10000,              "keys")                  /* of requests that were carried out, kept for an hour */
 LIMIT(  FRAME_BYTES,             64 * 1024 * 1024,   "frame-bytes")           /* half-received large frames, all together */
 LIMIT(  REPLY_BYTES,             256 * 1024,         "reply-bytes")           /* unread replies before a client is not read from */
+LIMIT(  CURSORS,                 64,                 "cursors")               /* named places in the log of one process */
+LIMIT(  READ_BYTES,              8 * 1024 * 1024,    NULL)/* in the answer to one read */
 LIMIT(  STDIN_BYTES,             16 * 1024 * 1024,   "stdin-bytes")           /* accepted and not taken, per process */
 LIMIT(  WAITING_WRITE_BYTES,     64 * 1024 * 1024,   "waiting-write-bytes")   /* of writes that wait for room, all together */
 LIMIT(  STDIN_WINDOW,            1024 * 1024,        NULL)/* a writer may send so far ahead */

@@ -27,7 +27,8 @@ enum {
 #define DISK_RETRY_USEC (UINT64_C(500) * 1000)        /* between two attempts on a full disk */
 #define KILL_REPEAT_USEC (UINT64_C(100) * 1000)       /* between two SIGKILLs of a tree that is not empty */
 #define KILL_GIVE_UP_USEC                                                                                    \
-        (UINT64_C(10) * 1000000) /* after SIGKILL: what is left then is called a survivor                    \
-                                  */
+        (UINT64_C(10) * 1000000)               /* after SIGKILL: what is left then is called a survivor      \
+                                                */
+#define READ_BYTES_DEFAULT (UINT64_C(1) << 20) /* in the answer to a read */
 #define RETENTION_DEFAULT_BYTES (UINT64_C(64) << 20)
 #define RETENTION_MIN_BYTES (UINT64_C(64) << 10)

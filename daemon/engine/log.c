@@ -419,6 +419,10 @@ uint64_t log_lost(const Log *log) {
         return log->lost_bytes + (log->end - segment_end(log_current(log)));
 }
 
+uint64_t log_time(const Log *log) {
+        return log->time_usec;
+}
+
 uint64_t log_disk_bytes(const Log *log) {
         return log->kept_bytes;
 }

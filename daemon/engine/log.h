@@ -85,6 +85,7 @@ uint64_t log_begin(const Log *log);      /* the lowest offset that is kept */
 uint64_t log_end(const Log *log);        /* the offset that the next byte will have */
 uint64_t log_lost(const Log *log);       /* bytes lost between segments (full disk; not by retention), ever */
 uint64_t log_disk_bytes(const Log *log); /* data bytes kept */
+uint64_t log_time(const Log *log); /* of the latest record; its data may have come LOG_RECORD_USEC later */
 
 /**
  * log_splice() - move what a pipe holds into the log, once

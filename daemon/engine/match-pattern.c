@@ -23,6 +23,7 @@
 #define DEPTH_LIMIT 250000           /* steps that can still be taken back */
 #define HEAP_LIMIT_KIB (16 * 1024)   /* for those */
 #define PLACE_USEC UINT64_C(100000)  /* of the processor, for one place */
+#define TOTAL_USEC UINT64_C(2000000) /* of the processor, for all places, and one more for each byte */
 #define WINDOW_MAX (9 * 1024 * 1024) /* bytes of a partial match, with what is kept before it */
 #define CALLBACK_BYTES                                                                                       \
         (256 * 1024) /* the clock is looked at so often, were each item to read all the data                 \
@@ -34,11 +35,12 @@ struct Pattern {
         pcre2_code *code; /* owned */
         uint32_t behind;  /* bytes before a place that may be looked at */
         uint32_t n_groups;
-        uint32_t places;  /* to try in one call; 0: all */
-        uint64_t wants;   /* position of the first byte that is needed */
-        uint64_t start;   /* the next place to try */
-        uint64_t partial; /* the first place that came to the end of the data; NO_PLACE: none */
-        uint64_t *groups; /* owned; from and to of each, once there is a match; NO_PLACE: took no part */
+        uint32_t places;    /* to try in one call; 0: all */
+        uint64_t wants;     /* position of the first byte that is needed */
+        uint64_t start;     /* the next place to try */
+        uint64_t partial;   /* the first place that came to the end of the data; NO_PLACE: none */
+        uint64_t used_usec; /* of the processor, since position 0 */
+        uint64_t *groups;   /* owned; from and to of each, once there is a match; NO_PLACE: took no part */
 };
 
 /* One call of pcre2_match(), as its callback sees it. */
@@ -145,6 +147,7 @@ Pattern *pattern_free(Pattern *pattern) {
 void pattern_restart(Pattern *pattern) {
         pattern->wants = pattern->start = 0;
         pattern->partial = NO_PLACE;
+        pattern->used_usec = 0;
 }
 
 size_t pattern_memory(const Pattern *pattern) {
@@ -178,6 +181,10 @@ static int pattern_on_match(Pattern *pattern, pcre2_match_data *data, int n, Mat
         return MATCH_DONE;
 }
 
+static int pattern_too_many_steps(Error *reterr_error) {
+        return error_set(reterr_error, ERROR_LIMIT, "the pattern needs too many steps");
+}
+
 static int pattern_error(int code, Error *reterr_error) {
         uint8_t message[160];
 
@@ -187,7 +194,7 @@ static int pattern_error(int code, Error *reterr_error) {
         case PCRE2_ERROR_HEAPLIMIT:
         case PCRE2_ERROR_CALLOUT:
         case PCRE2_ERROR_RECURSELOOP:
-                return error_set(reterr_error, ERROR_LIMIT, "the pattern needs too many steps");
+                return pattern_too_many_steps(reterr_error);
         case PCRE2_ERROR_NOMEMORY:
                 return error_set_errno(reterr_error, ENOMEM, "cannot look for the pattern");
         default:
@@ -235,7 +242,7 @@ static int pattern_try(Pattern *pattern, pcre2_match_data *match_data, const uin
 
 int pattern_feed(Pattern *pattern, const uint8_t *data, size_t size, uint64_t usec, MatchResult *ret_result,
                  Error *reterr_error) {
-        uint64_t begin = cpu_usec();
+        uint64_t begin = cpu_usec(), passed;
         pcre2_match_data *match_data;
         int r;
 
@@ -245,11 +252,16 @@ int pattern_feed(Pattern *pattern, const uint8_t *data, size_t size, uint64_t us
         match_data = pcre2_match_data_create_from_pattern(pattern->code, NULL);
         if (!match_data)
                 return error_set_errno(reterr_error, ENOMEM, "cannot look for the pattern");
-        do
+        do {
                 r = pattern_try(pattern, match_data, data ? data : (const uint8_t *)"", size, usec,
                                 ret_result, reterr_error);
-        while (r == MATCH_AGAIN && cpu_usec() - begin < usec);
+                passed = cpu_usec() - begin;
+        } while (r == MATCH_AGAIN && passed < usec);
         pcre2_match_data_free(match_data);
+        pattern->used_usec += passed;
+        if ((r == MATCH_AGAIN || r == MATCH_MORE) && usec != UINT64_MAX &&
+            pattern->used_usec > TOTAL_USEC + pattern->wants + size)
+                return pattern_too_many_steps(reterr_error);
         if (r == MATCH_MORE) {
                 pattern->start = pattern->partial != NO_PLACE ? pattern->partial : pattern->wants + size;
                 pattern->partial = NO_PLACE;

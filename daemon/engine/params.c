@@ -7,6 +7,8 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "common/protocol.h"
+
 int params_init(Params *params, const json_t *object, Error *reterr_error) {
         *params = (Params){ .object = object };
         if (object && !json_is_object(object))
@@ -99,4 +101,25 @@ int params_choice(Params *params, const char *name, const char *const *words, in
                         }
         return error_set(reterr_error, ERROR_INVALID, "%s: not one of the words it can be (%s, %s…)", name,
                          words[0], words[1] ? words[1] : "");
+}
+
+int params_sources(Params *params, unsigned *ret_sources, Error *reterr_error) {
+        const json_t *array = params_get(params, "sources");
+        unsigned sources = 0;
+
+        *ret_sources = 1u << SOURCE_STDOUT | 1u << SOURCE_STDERR;
+        if (!array)
+                return 0;
+        for (size_t i = 0; i < json_array_size(array); i++) {
+                const char *word = json_string_value(json_array_get(array, i));
+
+                for (Source s = SOURCE_STDOUT; s <= SOURCE_STDERR; s++)
+                        if (word && strcmp(word, source_name(s)) == 0)
+                                sources |= 1u << s;
+        }
+        if (!json_is_array(array) || (size_t)__builtin_popcount(sources) != json_array_size(array))
+                return error_set(reterr_error, ERROR_INVALID,
+                                 "sources: not an array of \"stdout\", \"stderr\"");
+        *ret_sources = sources;
+        return 0;
 }

@@ -29,6 +29,9 @@ int params_u64(Params *params, const char *name, uint64_t min, uint64_t max, uin
                Error *reterr_error);
 int params_string(Params *params, const char *name, size_t max, const char **ret_value,
                   Error *reterr_error); /* borrowed */
+/** params_sources() - `sources`: bits 1 << Source; where it is missing, stdout and stderr; may be none.
+ * Return: 0 or -EINVAL. */
+int params_sources(Params *params, unsigned *ret_sources, Error *reterr_error);
 /** params_choice() - one of a NULL-terminated list of words; *ret_value is its index. */
 int params_choice(Params *params, const char *name, const char *const *words, int *ret_value,
                   Error *reterr_error);

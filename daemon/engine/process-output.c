@@ -69,6 +69,33 @@ void process_drain_outputs(Process *process) {
                 }
 }
 
+int process_collect_outputs(Process *process, Error *reterr_error) {
+        size_t n, total = 0;
+        int left, r;
+
+        for (unsigned i = 0; i < 2 && process_is_alive(process); i++) {
+                left = 0;
+                if (process->outputs[i].fd >= 0)
+                        (void)ioctl(process->outputs[i].fd, FIONREAD, &left);
+                while (left > 0) {
+                        r = process->waits_for_reader || process->waits_for_disk
+                                    ? -EBUSY
+                                    : process_output_read(process, i, (size_t)left, &n);
+                        if (r == -EBUSY)
+                                return error_set(reterr_error, ERROR_WOULD_BLOCK,
+                                                 "process %" PRIu64 " waits for a reader or the disk",
+                                                 process->id);
+                        if (r < 0 || n == 0)
+                                break;
+                        total += n;
+                        left -= (int)n;
+                }
+        }
+        if (total > 0)
+                process_grown(process);
+        return 0;
+}
+
 void process_abandon_outputs(Process *process) {
         if ((process->run.ended & RUN_EMPTY) && !process_is_over(process)) {
                 process_outputs_close(process);

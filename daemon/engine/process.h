@@ -270,6 +270,9 @@ void process_outputs_close(Process *process);
 /** process_drain_outputs() - the tree is empty: log what its pipes hold, up to their end unless a stranger
  * holds them. */
 void process_drain_outputs(Process *process);
+/** process_collect_outputs() - log what the pipes hold now. Return: 0; -EAGAIN (WOULD_BLOCK): the process
+ * waits for a reader or the disk. */
+int process_collect_outputs(Process *process, Error *reterr_error);
 /** process_abandon_outputs() - the tree is empty but a stranger holds the pipes: stop reading, so that a new
  * run can begin. */
 void process_abandon_outputs(Process *process);

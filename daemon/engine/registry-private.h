@@ -11,5 +11,6 @@ struct Registry {
         Store *store;            /* owned */
         unsigned n_events_added; /* since old ones were pruned */
         unsigned n_keys_put;     /* since old ones were pruned */
-        unsigned n_commits;      /* since the reserve was looked at */
+        unsigned n_read_keys_put;
+        unsigned n_commits; /* since the reserve was looked at */
 };

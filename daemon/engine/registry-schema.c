@@ -34,6 +34,11 @@ static const char *const migrations[] = {
         "CREATE TABLE stdin_lock("
         " process INTEGER PRIMARY KEY REFERENCES process(id) ON DELETE CASCADE, token BLOB NOT NULL,"
         " holder BLOB NOT NULL, pid INTEGER NOT NULL, expires_usec INTEGER NOT NULL);",
+        "CREATE TABLE cursor("
+        " process INTEGER NOT NULL REFERENCES process(id) ON DELETE CASCADE, name BLOB NOT NULL,"
+        " offset INTEGER NOT NULL, PRIMARY KEY(process, name)) WITHOUT ROWID;"
+        "CREATE TABLE read_key(id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, time_usec INTEGER NOT NULL,"
+        " process INTEGER NOT NULL, offset INTEGER NOT NULL, answer BLOB);",
 };
 
 #define RUN_COLUMN(type, name, field) ", " #name

@@ -136,6 +136,30 @@ int registry_remove_lock(Registry *registry, uint64_t process, Error *reterr_err
 /** registry_load_locks() - every lock, those that have expired too; the deadline is not set. */
 int registry_load_locks(Registry *registry, RegistryLockFn fn, void *userdata, Error *reterr_error);
 
+typedef int (*RegistryCursorFn)(const char *name, uint64_t offset, void *userdata);
+
+/** registry_set_cursor() - name a place in the log of a process. Return: 0; -EDQUOT (LIMIT): it has as many
+ * as it may; -ESRCH (NOT_FOUND); -errno. */
+int registry_set_cursor(Registry *registry, uint64_t process, const char *name, uint64_t offset,
+                        Error *reterr_error);
+/** registry_drop_cursor() - forget it; one that is not there is no error. */
+int registry_drop_cursor(Registry *registry, uint64_t process, const char *name, Error *reterr_error);
+/** registry_get_cursor() - Return: 1 and the offset; 0: there is none of this name; -errno. */
+int registry_get_cursor(Registry *registry, uint64_t process, const char *name, uint64_t *ret_offset,
+                        Error *reterr_error);
+/** registry_cursors() - all of a process, by name; see registry_load(). */
+int registry_cursors(Registry *registry, uint64_t process, RegistryCursorFn fn, void *userdata,
+                     Error *reterr_error);
+
+/** registry_put_read_key() - remember what a read with a key came to. @offset: where it began; @answer: text,
+ * NULL while there is none. Keeps them as registry_put_key() does. */
+int registry_put_read_key(Registry *registry, const char *key, uint64_t time_usec, uint64_t process,
+                          uint64_t offset, const char *answer, Error *reterr_error);
+/** registry_get_read_key() - Return: 1 and what it came to, *ret_answer owned (free(3)) or NULL; 0: not
+ * known; -errno. */
+int registry_get_read_key(Registry *registry, const char *key, uint64_t *ret_process, uint64_t *ret_offset,
+                          char **ret_answer, Error *reterr_error);
+
 /** registry_set_meta(), registry_get_meta() - small texts by name ("instance", "boot-id"). get: 1 and an
  * owned string; 0; -errno. */
 int registry_set_meta(Registry *registry, const char *name, const char *value, Error *reterr_error);

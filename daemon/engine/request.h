@@ -12,6 +12,7 @@
 #include "daemon/engine/client.h"
 #include "daemon/engine/event-feed.h"
 #include "daemon/engine/params.h"
+#include "daemon/engine/reader.h"
 #include "daemon/engine/supervise.h"
 
 typedef struct Request Request;
@@ -19,6 +20,7 @@ typedef struct RequestHost RequestHost;
 
 /* What all handlers share. */
 struct RequestHost {
+        ReaderSet readers;          /* those that read or wait for output */
         Supervisor *supervisor;     /* borrowed */
         ClientSet *clients;         /* borrowed */
         EventFeed *events;          /* borrowed */
@@ -64,6 +66,9 @@ void request_answer(Request *request, json_t *result, const Error *error);
 int request_answer_text(Request *request, const JsonText *result);
 /** requests_drop() - the connection is gone: drop what waits for it. */
 void requests_drop(Client *client);
+
+/* What `read` and `ask` have in common. */
+#define READ_MEMBERS "cursor sources for n separator pattern quiet_usec max_bytes timeout_usec key"
 
 /* For handlers. */
 /** request_target() - the process that `target` names. */

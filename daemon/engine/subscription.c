@@ -35,7 +35,7 @@ struct Subscription {
 int subscription_parse(SubscriptionOptions *ret_options, Params *params, Error *reterr_error) {
         static const char *const until_words[] = { "exit", "closed", "forever", NULL };
         SubscriptionOptions o = { .follow = true, .credit = 1 << 20, .last_lines = 0 };
-        const json_t *from = params_get(params, "from"), *sources = params_get(params, "sources");
+        const json_t *from = params_get(params, "from");
         int lines, since, head, r;
 
         if ((r = params_u64(params, "stream", 1, UINT32_MAX, &o.stream, reterr_error)) < 0 ||
@@ -64,21 +64,9 @@ int subscription_parse(SubscriptionOptions *ret_options, Params *params, Error *
         if (o.has_from + o.has_since + o.has_lines > 1)
                 return error_set(reterr_error, ERROR_INVALID,
                                  "only one of from, since_usec and last_lines can be given");
-        o.sources = 1u << SOURCE_STDOUT | 1u << SOURCE_STDERR;
-        if (sources) {
-                o.sources = 0;
-                for (size_t i = 0; i < json_array_size(sources); i++) {
-                        const char *word = json_string_value(json_array_get(sources, i));
-
-                        for (Source s = SOURCE_STDOUT; s <= SOURCE_STDERR; s++)
-                                if (word && strcmp(word, source_name(s)) == 0)
-                                        o.sources |= 1u << s;
-                }
-                if (!json_is_array(sources) ||
-                    (size_t)__builtin_popcount(o.sources) != json_array_size(sources))
-                        return error_set(reterr_error, ERROR_INVALID,
-                                         "sources: not an array of \"stdout\", \"stderr\"");
-        }
+        r = params_sources(params, &o.sources, reterr_error);
+        if (r < 0)
+                return r;
         if (o.sources == 0 && o.has_lines)
                 return error_set(reterr_error, ERROR_INVALID,
                                  "last_lines: there are no lines without sources");

@@ -44,8 +44,10 @@ DEFAULT_TIMEOUT = 30.0
 # What may be repeated on a new connection without a key, as the page says or as its meaning allows.
 HARMLESS = {"stop", "pause", "resume", "list", "show", "subscribe", "unsubscribe", "open-stdin",
             "close-stream",
-            "close-stdin", "wait", "events", "renew", "lock-stdin", "unlock-stdin", "daemon-status", "version", "remove", "cancel-input"}
-KEYED = {"run", "start", "restart", "write"}
+            "close-stdin", "wait", "events", "renew", "lock-stdin", "unlock-stdin", "daemon-status", "version", "remove", "cancel-input",
+            "cursors", "set-cursor"}
+KEYED = {"run", "start", "restart", "write", "read", "ask"}
+NULL = object()  # a member of params that is JSON null; None leaves it out
 
 
 class Deadline(TimeoutError):
@@ -134,12 +136,13 @@ class Pending:
         self.value = None
         self.error = None
         self.n_sent = 0
+        self.convert = None  # of the result, for whoever asks for it
 
     def result(self, timeout=DEFAULT_TIMEOUT):
         self.client._wait(lambda: self.done, timeout, "the answer to %s" % self.method)
         if self.error is not None:
             raise self.error
-        return self.value
+        return self.convert(self.value) if self.convert else self.value
 
     def _finish(self, value=None, error=None):
         self.value, self.error = value, error
@@ -809,7 +812,7 @@ class Client:
     def _submit_locked(self, method, params, stream=None, fds=()):
         if self.lost is not None:
             raise self.lost
-        params = {k: v for k, v in (params or {}).items() if v is not None}
+        params = {k: None if v is NULL else v for k, v in (params or {}).items() if v is not None}
         if self.reconnect and method in KEYED:
             params.setdefault("key", random_key())
         pending = Pending(self, self._next_id, method, params, stream._on_open if stream else None, fds)
@@ -910,6 +913,29 @@ class Client:
     def write(self, target, data=b"", timeout=DEFAULT_TIMEOUT, **params):
         return self.call("write", dict(params, target=_target(target), data=encode_bytes(data)), timeout)
 
+    def read(self, target, timeout=DEFAULT_TIMEOUT, **params):
+        """params as `read` has them (from_, for_); result: the page's, with data as bytes."""
+        return self.submit_read(target, **params).result(timeout)
+
+    def submit_read(self, target, method="read", **params):
+        for name in ("separator", "pattern", "cursor", "data"):
+            if isinstance(params.get(name), bytes):
+                params[name] = encode_bytes(params[name])
+        pending = self.submit(method, {"target": _target(target), **_params(params)})
+        pending.convert = _read_result
+        return pending
+
+    def ask(self, target, data, timeout=DEFAULT_TIMEOUT, **params):
+        return self.submit_read(target, method="ask", data=data, **params).result(timeout)
+
+    def cursors(self, target, timeout=DEFAULT_TIMEOUT):
+        """{name as bytes: offset}."""
+        found = self.call("cursors", {"target": _target(target)}, timeout)["cursors"]
+        return {decode_bytes(c["name"]): c["offset"] for c in found}
+
+    def set_cursor(self, target, name, to, timeout=DEFAULT_TIMEOUT):
+        return self.call("set-cursor", {"target": _target(target), "name": encode_bytes(name), "to": to}, timeout)["offset"]
+
     def close_stdin(self, target, timeout=DEFAULT_TIMEOUT, **params):
         return self.call("close-stdin", dict(params, target=_target(target)), timeout)
 
@@ -978,6 +1004,10 @@ class Client:
 
 def _target(target):
     return target if isinstance(target, int) else encode_bytes(target)
+
+
+def _read_result(result):
+    return {**result, "data": decode_bytes(result["data"])}
 
 
 def _params(params):

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Named places in the logs of processes, and what reads with a key came to. */
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/engine/limits.h"
+#include "daemon/engine/registry-private.h"
+#include "daemon/engine/registry.h"
+
+#define KEYS_MAX LIMIT_KEYS
+#define KEYS_PRUNE 64 /* so many may be kept beyond */
+#define KEY_LIFE_USEC (3600 * USEC_PER_SEC)
+
+static int registry_may_add_cursor(Registry *registry, uint64_t process, Error *reterr_error) {
+        StoreStatement *statement;
+        uint64_t n;
+        int r;
+
+        r = store_read(registry->store, STATEMENT_COUNT_CURSORS, &statement, reterr_error);
+        if (r < 0)
+                return r;
+        store_bind_u64(statement, 1, process);
+        r = store_step(registry->store, statement, reterr_error);
+        if (r < 0)
+                return r;
+        n = r > 0 ? store_column_u64(statement, 0) : 0;
+        store_done(statement);
+        if (n >= LIMIT_CURSORS)
+                return error_set(reterr_error, ERROR_LIMIT, "process %" PRIu64 " has %d cursors already",
+                                 process, LIMIT_CURSORS);
+        return 0;
+}
+
+int registry_get_cursor(Registry *registry, uint64_t process, const char *name, uint64_t *ret_offset,
+                        Error *reterr_error) {
+        StoreStatement *statement;
+        int r;
+
+        r = store_read(registry->store, STATEMENT_GET_CURSOR, &statement, reterr_error);
+        if (r < 0)
+                return r;
+        store_bind_u64(statement, 1, process);
+        store_bind_bytes(statement, 2, name);
+        r = store_step(registry->store, statement, reterr_error);
+        if (r <= 0)
+                return r;
+        *ret_offset = store_column_u64(statement, 0);
+        store_done(statement);
+        return 1;
+}
+
+int registry_set_cursor(Registry *registry, uint64_t process, const char *name, uint64_t offset,
+                        Error *reterr_error) {
+        StoreStatement *statement;
+        uint64_t before;
+        int r;
+
+        r = registry_get_cursor(registry, process, name, &before, reterr_error);
+        if (r > 0 && before == offset)
+                return 0;
+        if (r == 0)
+                r = registry_may_add_cursor(registry, process, reterr_error);
+        if (r < 0)
+                return r;
+        r = store_write(registry->store, STATEMENT_SET_CURSOR, &statement, reterr_error);
+        if (r < 0)
+                return r;
+        store_bind_u64(statement, 1, process);
+        store_bind_bytes(statement, 2, name);
+        store_bind_u64(statement, 3, offset);
+        r = store_run(registry->store, statement, reterr_error);
+        if (r == -ESRCH)
+                return error_set(reterr_error, ERROR_NOT_FOUND, "no process %" PRIu64 " is registered",
+                                 process);
+        return r;
+}
+
+int registry_drop_cursor(Registry *registry, uint64_t process, const char *name, Error *reterr_error) {
+        StoreStatement *statement;
+        int r;
+
+        r = store_write(registry->store, STATEMENT_DROP_CURSOR, &statement, reterr_error);
+        if (r < 0)
+                return r;
+        store_bind_u64(statement, 1, process);
+        store_bind_bytes(statement, 2, name);
+        return store_run(registry->store, statement, reterr_error);
+}
+
+int registry_cursors(Registry *registry, uint64_t process, RegistryCursorFn fn, void *userdata,
+                     Error *reterr_error) {
+        StoreStatement *statement;
+        const char *name;
+        int r;
+
+        r = store_read(registry->store, STATEMENT_CURSORS, &statement, reterr_error);
+        if (r < 0)
+                return r;
+        store_bind_u64(statement, 1, process);
+        for (;;) {
+                r = store_step(registry->store, statement, reterr_error);
+                if (r <= 0)
+                        return r;
+                name = store_column_bytes(statement, 0);
+                if (name)
+                        r = fn(name, store_column_u64(statement, 1), userdata);
+                else
+                        r = error_set_errno(reterr_error, ENOMEM, "cannot read the registry's cursors");
+                if (r != 0) {
+                        store_done(statement);
+                        return r;
+                }
+        }
+}
+
+/* As with the keys of other requests (registry.c). */
+static int registry_prune_read_keys(Registry *registry, uint64_t newest_id, uint64_t time_usec,
+                                    Error *reterr_error) {
+        StoreStatement *statement;
+        int r;
+
+        r = store_write(registry->store, STATEMENT_PRUNE_READ_KEYS, &statement, reterr_error);
+        if (r < 0)
+                return r;
+        store_bind_u64(statement, 1, newest_id > KEYS_MAX ? newest_id - KEYS_MAX : 0);
+        store_bind_u64(statement, 2, time_usec > KEY_LIFE_USEC ? time_usec - KEY_LIFE_USEC : 0);
+        return store_run(registry->store, statement, reterr_error);
+}
+
+int registry_put_read_key(Registry *registry, const char *key, uint64_t time_usec, uint64_t process,
+                          uint64_t offset, const char *answer, Error *reterr_error) {
+        StoreStatement *statement;
+        uint64_t id;
+        int r;
+
+        r = store_write(registry->store, STATEMENT_PUT_READ_KEY, &statement, reterr_error);
+        if (r < 0)
+                return r;
+        store_bind_bytes(statement, 1, key);
+        store_bind_u64(statement, 2, time_usec);
+        store_bind_u64(statement, 3, process);
+        store_bind_u64(statement, 4, offset);
+        store_bind_bytes(statement, 5, answer);
+        r = store_run(registry->store, statement, reterr_error);
+        if (r < 0)
+                return r;
+        id = store_inserted(registry->store);
+        if (++registry->n_read_keys_put < KEYS_PRUNE)
+                return 0;
+        registry->n_read_keys_put = 0;
+        return registry_prune_read_keys(registry, id, time_usec, reterr_error);
+}
+
+int registry_get_read_key(Registry *registry, const char *key, uint64_t *ret_process, uint64_t *ret_offset,
+                          char **ret_answer, Error *reterr_error) {
+        StoreStatement *statement;
+        char *answer = NULL;
+        int r;
+
+        r = store_read(registry->store, STATEMENT_GET_READ_KEY, &statement, reterr_error);
+        if (r < 0)
+                return r;
+        store_bind_bytes(statement, 1, key);
+        r = store_step(registry->store, statement, reterr_error);
+        if (r <= 0)
+                return r;
+        *ret_process = store_column_u64(statement, 0);
+        *ret_offset = store_column_u64(statement, 1);
+        if (!store_column_null(statement, 2)) {
+                const char *text = store_column_bytes(statement, 2);
+
+                answer = text ? strdup(text) : NULL;
+                r = answer ? 1 : error_set_errno(reterr_error, ENOMEM, "cannot read what the key stands for");
+        }
+        store_done(statement);
+        *ret_answer = answer;
+        return r < 0 ? r : 1;
+}
