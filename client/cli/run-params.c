@@ -3,6 +3,7 @@
 #include "client/cli/run-params.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -122,17 +123,37 @@ static int set_retention(Reading *reading, const char *text) {
         return set(reading, "retention_bytes", json_integer((json_int_t)MIN(bytes, (uint64_t)INT64_MAX)));
 }
 
+/* The stream is to be what a descriptor of ours is. */
+static int set_inherited(Reading *reading, const char *key, int fd) {
+        RunParams *run = reading->run;
+
+        if (fcntl(fd, F_GETFD) < 0)
+                return cli_usage(reading->cli, "--%s: descriptor %d is not open here", key, fd);
+        if (run->n_fds == ARRAY_SIZE(run->fds))
+                return cli_usage(reading->cli, "--%s was given too often", key);
+        run->fds[run->n_fds] = fd;
+        return set(reading, key, json_pack("{s:i}", "fd", (int)run->n_fds++));
+}
+
 /* "open", "null", "log", "stdout": whichever words the stream takes; all else is a file's name. */
 static int set_stream(Reading *reading, size_t index, const char *text) {
         static const char *const keys[] = { "stdin", "stdout", "stderr" };
         static const char *const words[][3] = { { "open", "null", NULL },
                                                 { "log", "null", NULL },
                                                 { "log", "null", "stdout" } };
+        uint64_t fd;
 
         reading->streams[index] = text;
         for (size_t i = 0; i < ARRAY_SIZE(words[index]) && words[index][i]; i++)
                 if (strcmp(text, words[index][i]) == 0)
                         return set(reading, keys[index], json_string(text));
+        if (strcmp(text, "inherit") == 0)
+                return set_inherited(reading, keys[index], (int)index);
+        if (strncmp(text, "fd:", 3) == 0) {
+                if (parse_u64(text + 3, INT32_MAX, &fd, NULL) < 0)
+                        return cli_usage(reading->cli, "'%s' is no descriptor", text);
+                return set_inherited(reading, keys[index], (int)fd);
+        }
         if (!*text)
                 return cli_usage(reading->cli, "--%s needs a file", keys[index]);
         return set_path(reading, keys[index], text, true);

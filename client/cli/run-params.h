@@ -17,6 +17,8 @@ typedef struct RunParams {
         bool has_timeout;
         uint64_t lease_usec; /* of --lease T: to be renewed in time; 0: none */
         FilterOptions filter;
+        int fds[3]; /* borrowed; ours that become its own */
+        size_t n_fds;
         bool forward_stdin; /* its stdin is "open" and nobody said otherwise */
 } RunParams;
 

@@ -103,7 +103,7 @@ static int renew(Cli *cli, json_t *target) {
         Error error = {};
         int r;
 
-        r = cli_call(cli, "show", json_pack("{s:O, s:[s]}", "target", target, "fields", "lease"), &process);
+        r = cli_call(cli, "show", json_pack("{s:O}", "target", target), &process);
         if (r != 0)
                 return r;
         lease = json_string_value(json_object_get(process, "lease"));

@@ -450,13 +450,21 @@ static int run_detached(Cli *cli, const RunParams *run) {
 
 int verb_run(Cli *cli, int argc, char **argv) {
         CLEANUP(run_params_deinit) RunParams run = {};
+        const char *lease;
+        PmuxError error;
         int r;
 
         r = run_params_read(&run, cli, argc, argv);
         if (r != 0)
                 return r - 1;
+        lease = json_string_value(json_object_get(run.params, "lease"));
+        if (run.detach && strcmp(lease ? lease : "", "client") == 0)
+                return cli_usage(cli,
+                                 "-d leaves it running; --lease client stops it when this client goes away");
         r = cli_connect(cli);
         if (r != 0)
                 return r;
+        if (pmux_send_fds(cli->pmux, run.fds, run.n_fds, &error) < 0)
+                return cli_fail(cli, &error);
         return run.detach ? run_detached(cli, &run) : run_attached(cli, &run);
 }

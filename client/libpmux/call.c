@@ -3,6 +3,7 @@
 #include "client/libpmux/call.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 #include "client/libpmux/events.h"
 #include "client/libpmux/input.h"
 #include "common/bytes.h"
+#include "common/fd.h"
 
 #define LONG_ANSWER 4096 /* bytes */
 #define CONTROL_TO_DAEMON_MAX (8 * 1024 * 1024)
@@ -27,9 +29,12 @@ struct PmuxCall {
         bool sent;        /* on the socket of now */
         bool sent_before; /* on one that broke before the answer came */
         bool is_remove;
+        int fds[LINK_FDS_MAX]; /* owned; go along with the request each time it is sent */
+        size_t n_fds;
         CallFn fn; /* one of these two */
         PmuxReplyFn reply_fn;
         void *userdata; /* borrowed */
+        void *owned;    /* owned; userdata, if it is */
 };
 
 /* The methods whose repetition is made harmless by a key (docs/protocol.md §3). */
@@ -51,19 +56,51 @@ int pmux_key(char ret_key[PMUX_KEY_SIZE]) {
         return 0;
 }
 
+void fds_close(int *fds, size_t *n_fds) {
+        while (*n_fds > 0)
+                (void)fd_close(fds[--*n_fds]);
+}
+
+int pmux_send_fds(Pmux *pmux, const int *fds, size_t n_fds, PmuxError *reterr_error) {
+        Error error = {};
+        int fd, r;
+
+        fds_close(pmux->next_fds, &pmux->n_next_fds);
+        if (n_fds > LINK_FDS_MAX)
+                return error_export(reterr_error, &error,
+                                    error_set(&error, ERROR_INVALID,
+                                              "a request takes at most %d descriptors along", LINK_FDS_MAX));
+        for (size_t i = 0; i < n_fds; i++) {
+                fd = fcntl(fds[i], F_DUPFD_CLOEXEC, 3);
+                if (fd < 0) {
+                        r = error_set_errno(&error, errno, "descriptor %d cannot be sent", fds[i]);
+                        fds_close(pmux->next_fds, &pmux->n_next_fds);
+                        return error_export(reterr_error, &error, r);
+                }
+                pmux->next_fds[pmux->n_next_fds++] = fd;
+        }
+        return 0;
+}
+
 static PmuxCall *call_free(PmuxCall *call) {
         list_remove(&call->link);
+        fds_close(call->fds, &call->n_fds);
         free(call->text);
+        free(call->owned);
         free(call);
         return NULL;
 }
 
 static void call_send(PmuxCall *call) {
+        uint64_t position = link_position(&call->pmux->link);
+
         if (call->sent || !connection_up(call->pmux))
                 return;
         /* Out of memory: it stays unsent and goes with the next socket; better than a lost request. */
         call->sent =
                 connection_send(call->pmux, FRAME_CONTROL, 0, 0, call->text, call->text_size, NULL, 0) == 0;
+        if (call->sent && call->n_fds > 0) /* without them the daemon refuses it, which is an answer, too */
+                (void)link_queue_fds(&call->pmux->link, position, call->fds, call->n_fds);
         connection_kick(call->pmux);
 }
 
@@ -106,6 +143,9 @@ static int call_start_any(Pmux *pmux, const char *method, json_t *params, const 
         call->pmux = pmux;
         call->id = pmux->next_request;
         call->is_remove = strcmp(method, "remove") == 0;
+        memcpy(call->fds, pmux->next_fds, sizeof(call->fds)); /* they are its own now */
+        call->n_fds = pmux->n_next_fds;
+        pmux->n_next_fds = 0;
         list_append(&pmux->calls, &call->link);
         call->text = json_dumps(request, JSON_COMPACT);
         call->text_size = call->text ? strlen(call->text) : 0;
@@ -114,6 +154,7 @@ static int call_start_any(Pmux *pmux, const char *method, json_t *params, const 
                                            "a request of %zu bytes is over the bound of %d", call->text_size,
                                            CONTROL_TO_DAEMON_MAX)
                                : error_set_errno(reterr_error, ENOMEM, "cannot make a request");
+                call->owned = NULL; /* it stays the caller's */
                 (void)call_free(call);
                 return r;
         }
@@ -129,6 +170,13 @@ int call_start(Pmux *pmux, const char *method, json_t *params, CallFn fn, void *
                               reterr_error);
 }
 
+int call_start_owning(Pmux *pmux, const char *method, json_t *params, CallFn fn, void *userdata,
+                      PmuxCall **ret_call, Error *reterr_error) {
+        return call_start_any(pmux, method, params,
+                              &(PmuxCall){ .fn = fn, .userdata = userdata, .owned = userdata }, ret_call,
+                              reterr_error);
+}
+
 PmuxCall *pmux_call_forget(PmuxCall *call) {
         return call ? call_free(call) : NULL;
 }
@@ -137,7 +185,7 @@ PmuxCall *pmux_call_forget(PmuxCall *call) {
 static void call_finish(PmuxCall *call, json_t *result, const Error *error) {
         CallFn fn = call->fn;
         PmuxReplyFn reply_fn = call->reply_fn;
-        void *userdata = call->userdata;
+        void *userdata = call->userdata, *owned = TAKE(call->owned);
         Pmux *pmux = call->pmux;
         PmuxError exported;
         char *text = NULL;
@@ -145,6 +193,7 @@ static void call_finish(PmuxCall *call, json_t *result, const Error *error) {
         (void)call_free(call);
         if (fn) {
                 fn(pmux, result, error, userdata);
+                free(owned);
                 return;
         }
         if (!reply_fn)

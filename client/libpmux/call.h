@@ -22,6 +22,11 @@ typedef void (*CallFn)(Pmux *pmux, json_t *result, const Error *error, void *use
 int call_start(Pmux *pmux, const char *method, json_t *params, CallFn fn, void *userdata, PmuxCall **ret_call,
                Error *reterr_error);
 
+/** call_start_owning() - the same; on success userdata is freed with free(3) after fn, or when the call is
+ * forgotten. */
+int call_start_owning(Pmux *pmux, const char *method, json_t *params, CallFn fn, void *userdata,
+                      PmuxCall **ret_call, Error *reterr_error);
+
 /** call_error_from_json() - the error object of an answer as an Error. Return: its negative errno. */
 int call_error_from_json(const json_t *json, Error *reterr_error);
 
@@ -33,6 +38,9 @@ void calls_resend(Pmux *pmux);                   /* a new one is there: send wha
 void calls_fail(Pmux *pmux, const Error *error); /* given up: answer all with the error */
 
 void calls_free(Pmux *pmux); /* the connection is closed: free all, tell nobody */
+
+/** fds_close() - close descriptors, and forget them. */
+void fds_close(int *fds, size_t *n_fds);
 
 /** params_parse() - JSON text (NULL: {}) to an object. Return: 0; -EINVAL (INVALID). */
 int params_parse(const char *text, json_t **ret_params, Error *reterr_error);

@@ -457,6 +457,7 @@ Pmux *pmux_close(Pmux *pmux) {
         inputs_free(pmux);
         events_free(pmux);
         calls_free(pmux);
+        fds_close(pmux->next_fds, &pmux->n_next_fds);
         link_deinit(&pmux->link);
         (void)fd_close(pmux->timer_fd);
         (void)fd_close(pmux->epoll_fd);

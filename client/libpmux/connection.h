@@ -42,6 +42,8 @@ struct Pmux {
         uint32_t engine_pid;
         Error failure;
 
+        int next_fds[LINK_FDS_MAX]; /* owned; of pmux_send_fds(), for the next request */
+        size_t n_next_fds;
         uint64_t next_request;
         uint32_t next_stream;
         List calls;   /* PmuxCall, in the order in which they were made */

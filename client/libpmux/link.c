@@ -4,6 +4,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -15,14 +16,25 @@
 #define IN_SIZE_KEEP (2 * 1024 * 1024) /* a buffer that had to grow beyond this is given back */
 #define OUT_SIZE_MIN (16 * 1024)
 
+static void fds_free(LinkFds *fds) {
+        while (fds->n > 0)
+                (void)fd_close(fds->fds[--fds->n]);
+        list_remove(&fds->link);
+        free(fds);
+}
+
 void link_init(Link *link) {
         *link = (Link){ .fd = -1 };
+        list_init(&link->fds);
 }
 
 void link_close(Link *link) {
         link->fd = fd_close(link->fd);
         link->in_begin = link->in_end = 0;
         link->out_begin = link->out_end = 0;
+        link->n_sent = 0;
+        LIST_FOREACH(LinkFds, fds, &link->fds, link)
+                fds_free(fds);
 }
 
 void link_deinit(Link *link) {
@@ -142,17 +154,77 @@ int link_queue(Link *link, const FrameHeader *header, const void *head, size_t h
         return 0;
 }
 
+uint64_t link_position(const Link *link) {
+        return link->n_sent + link_pending(link);
+}
+
+int link_queue_fds(Link *link, uint64_t position, const int *fds, size_t n_fds) {
+        LinkFds *added;
+        int r;
+
+        assert(n_fds <= LINK_FDS_MAX);
+        added = calloc(1, sizeof(*added));
+        if (!added)
+                return -ENOMEM;
+        added->position = position;
+        while (added->n < n_fds) {
+                added->fds[added->n] = fcntl(fds[added->n], F_DUPFD_CLOEXEC, 3);
+                if (added->fds[added->n] < 0) {
+                        r = -errno;
+                        fds_free(added);
+                        return r;
+                }
+                added->n++;
+        }
+        list_append(&link->fds, &added->link);
+        return 0;
+}
+
+/* Sends what is queued up to the next descriptors, which go with the byte that they belong to. */
+static ssize_t send_some(Link *link) {
+        union {
+                struct cmsghdr header;
+                char space[CMSG_SPACE(LINK_FDS_MAX * sizeof(int))];
+        } control = {};
+        struct iovec piece = { link->out + link->out_begin, link_pending(link) };
+        struct msghdr message = { .msg_iov = &piece, .msg_iovlen = 1 };
+        LinkFds *fds = NULL, *next = NULL;
+        ssize_t n;
+
+        if (!list_empty(&link->fds))
+                fds = CONTAINER_OF(link->fds.next, LinkFds, link);
+        if (fds && fds->link.next != &link->fds)
+                next = CONTAINER_OF(fds->link.next, LinkFds, link);
+        if (fds && fds->position > link->n_sent) {
+                piece.iov_len = MIN(piece.iov_len, fds->position - link->n_sent);
+                fds = NULL;
+        } else if (fds) {
+                if (next)
+                        piece.iov_len = MIN(piece.iov_len, next->position - link->n_sent);
+                message.msg_control = &control;
+                message.msg_controllen = CMSG_SPACE(fds->n * sizeof(int));
+                control.header.cmsg_level = SOL_SOCKET;
+                control.header.cmsg_type = SCM_RIGHTS;
+                control.header.cmsg_len = CMSG_LEN(fds->n * sizeof(int));
+                memcpy(CMSG_DATA(&control.header), fds->fds, fds->n * sizeof(int));
+        }
+        n = sendmsg(link->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (n > 0 && fds)
+                fds_free(fds);
+        return n;
+}
+
 int link_flush(Link *link) {
         ssize_t n;
 
         while (link_pending(link) > 0) {
-                n = send(link->fd, link->out + link->out_begin, link_pending(link),
-                         MSG_NOSIGNAL | MSG_DONTWAIT);
+                n = send_some(link);
                 if (n < 0 && errno == EINTR)
                         continue;
                 if (n < 0)
                         return errno == EWOULDBLOCK ? -EAGAIN : -errno;
                 link->out_begin += (size_t)n;
+                link->n_sent += (uint64_t)n;
         }
         link->out_begin = link->out_end = 0;
         return 0;

@@ -8,7 +8,18 @@
 #include <stdint.h>
 
 #include "common/error.h"
+#include "common/list.h"
 #include "common/protocol.h"
+
+#define LINK_FDS_MAX 3 /* that one frame takes along */
+
+/* Descriptors that leave with the first byte of a frame that is queued. */
+typedef struct LinkFds {
+        List link;         /* in Link.fds */
+        uint64_t position; /* of that byte, counted since the socket was attached */
+        size_t n;
+        int fds[LINK_FDS_MAX]; /* owned */
+} LinkFds;
 
 typedef struct Link {
         int fd;      /* owned; -1: not connected */
@@ -20,6 +31,8 @@ typedef struct Link {
         size_t out_size;
         size_t out_begin;
         size_t out_end;
+        uint64_t n_sent; /* bytes since the socket was attached */
+        List fds;        /* LinkFds, in the order of their positions */
 } Link;
 
 void link_init(Link *link);
@@ -52,6 +65,13 @@ int link_next(Link *link, FrameHeader *ret_header, const uint8_t **ret_payload, 
 /** link_queue() - append a frame whose payload is in two parts, either may be empty. Return: 0; -ENOMEM. */
 int link_queue(Link *link, const FrameHeader *header, const void *head, size_t head_size, const void *body,
                size_t body_size);
+
+/** link_position() - how many bytes stand before a frame that is queued now. */
+uint64_t link_position(const Link *link);
+
+/** link_queue_fds() - the frame that was queued at a position takes duplicates of descriptors along. Return:
+ * 0; -errno. */
+int link_queue_fds(Link *link, uint64_t position, const int *fds, size_t n_fds);
 
 /** link_flush() - send what is queued. Return: 0: all of it; -EAGAIN: the socket is full; -errno. */
 int link_flush(Link *link);

@@ -135,6 +135,17 @@ typedef void (*PmuxReplyFn)(Pmux *pmux, const char *result, const PmuxError *err
 int pmux_call_start(Pmux *pmux, const char *method, const char *params, PmuxReplyFn fn, void *userdata,
                     PmuxCall **ret_call, PmuxError *reterr_error);
 
+/**
+ * pmux_send_fds() - the next request of this connection takes descriptors along
+ * @fds:    at most 3; duplicated, so that the caller may close them at once; n_fds 0: none after all
+ *
+ * For run with "stdin", "stdout" or "stderr" {"fd": i}, which is the i-th of them: the process then has the
+ * caller's own stream. They are sent again with a request that is repeated after a reconnection.
+ *
+ * Return: 0; -EINVAL for more than 3; -EBADF and others of fcntl(2).
+ */
+int pmux_send_fds(Pmux *pmux, const int *fds, size_t n_fds, PmuxError *reterr_error);
+
 /** pmux_call_forget() - its function is not called any more; the daemon carries the request out all the same.
  * Returns NULL. */
 PmuxCall *pmux_call_forget(PmuxCall *call);

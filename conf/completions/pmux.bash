@@ -21,7 +21,11 @@ _pmux() {
                 esac
         done
         case $prev in
-        --socket | --stdin | --stdout | --stderr)
+        --stdin | --stdout | --stderr)
+                mapfile -t COMPREPLY < <(compgen -W "null inherit" -f -- "$cur")
+                return
+                ;;
+        --socket)
                 mapfile -t COMPREPLY < <(compgen -f -- "$cur")
                 return
                 ;;

@@ -336,7 +336,7 @@ def include_layers(tree):
 
 LIBRARIES = (  # header, where it may be included, in words
     (r"event2/|event\.h",
-     r"daemon/(engine/(engine|process|client|reader|listener|keeper-link|stdin|timer|loop)(-(?!state)[a-z-]+)?\.[ch]|[a-z-]+\.c)",
+     r"daemon/(engine/(engine|process|client|reader|listener|keeper-link|stdin|timer|loop)(-(?!state)[a-z-]+)?\.[ch]|[a-z-]+\.c)|client/libpmux-event/.*",
      "the (ev) files of the engine"),
     (r"systemd/", r"daemon/(main|[a-z-]*setup|[a-z-]*log)\.[ch]|daemon/keeper/(report|notify|watchdog|main|setup|listen|activation|systemd)[a-z-]*\.[ch]",
      "main and the keeper's report and setup files"),
