@@ -23,6 +23,8 @@ LIMIT(  SPLICE_BYTES,            1024 * 1024,        NULL)/* data from one pipe 
 LIMIT(  PIPE_BYTES,              64 * 1024,          NULL)/* in the pipe of an output */
 LIMIT(  WIDE_PIPE_BYTES,         1024 * 1024,        NULL)/* the same while it flows, if the kernel allows it */
 LIMIT(  WIDE_PIPES,              16,                 "wide-pipes")            /* pipes that are so wide: a quarter of what a user's pipes may hold */
+LIMIT(  WAIT_CONDITIONS,         64,                 NULL)/* conditions of one wait */
+LIMIT(  WAIT_TERMS,              4096,               NULL)/* conditions of one wait, times their processes */
 LIMIT(  LIST_TARGETS,            20000,              NULL)/* targets of one request */
 LIMIT(  ARGUMENTS,               262144,             NULL)/* strings in argv or env */
 LIMIT(  OPEN_LOGS,               1024,               "open-logs")             /* logs that hold descriptors; the rest opens again when needed */

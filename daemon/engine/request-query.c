@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* list, show, wait, renew, cancel, version. */
+/* list, show, renew, cancel, version. */
 
 #include <errno.h>
 #include <inttypes.h>
@@ -70,104 +70,6 @@ int request_show(Request *request, Params *params, json_t **ret_result, Error *r
         (void)json_object_set_new(object, "runs", runs);
         *ret_result = object;
         return 0;
-}
-
-typedef enum WaitFor {
-        WAIT_EXITED,
-        WAIT_CLOSED,
-        WAIT_EMPTY,
-        WAIT_RUNNING,
-        WAIT_READY,
-} WaitFor;
-
-static bool wait_target_met(const WaitTarget *target, int condition) {
-        const Process *process = target->process;
-        const unsigned closed = RUN_STDOUT_CLOSED | RUN_STDERR_CLOSED;
-
-        if (condition == WAIT_RUNNING || condition == WAIT_READY)
-                return process && process->state == PROCESS_RUNNING;
-        if (!process || process->run.run != target->run)
-                return true; /* removed, or started again: the run that was waited for is over */
-        switch (condition) {
-        case WAIT_CLOSED:
-                return process->state != PROCESS_STARTING && (process->run.ended & closed) == closed;
-        case WAIT_EMPTY:
-                return !process_is_alive(process) &&
-                       (process->run.run == 0 || process->run.ended & RUN_EMPTY);
-        default:
-                return !process_is_alive(process);
-        }
-}
-
-/* Keeps the status of a target in the answer: when its condition is met, when it goes away, at the end. */
-static void wait_remember(Wait *wait, size_t i) {
-        WaitTarget *target = &wait->targets[i];
-        json_t *status;
-
-        if (!target->process || target->flag)
-                return;
-        status = status_of_run_to_json(wait->host->supervisor->registry, target->process, target->run);
-        if (status)
-                (void)json_array_set_new(wait->context, i, status);
-}
-
-static int wait_check(Wait *wait) {
-        Error error = {};
-        size_t n_met = 0;
-        bool satisfied;
-
-        for (size_t i = 0; i < wait->n; i++) {
-                WaitTarget *target = &wait->targets[i];
-
-                if (!target->process && wait->condition >= WAIT_RUNNING) {
-                        (void)error_set(&error, ERROR_NOT_FOUND, "process %" PRIu64 " was removed",
-                                        target->id);
-                        return wait_answer(wait, NULL, &error);
-                }
-                if (!target->flag && wait_target_met(target, wait->condition)) {
-                        wait_remember(wait, i);
-                        target->flag = true;
-                }
-                n_met += target->flag;
-        }
-        satisfied = wait->any ? n_met > 0 : n_met == wait->n;
-        if (!satisfied && !wait->timed_out)
-                return 0;
-        for (size_t i = 0; i < wait->n; i++)
-                wait_remember(wait, i);
-        return wait_answer(wait,
-                           json_pack("{s:s, s:O}", "reason", satisfied ? "satisfied" : "timeout", "processes",
-                                     wait->context),
-                           NULL);
-}
-
-int request_wait(Request *request, Params *params, json_t **ret_result, Error *reterr_error) {
-        static const char *const words[] = { "exited", "closed", "empty", "running", "ready", NULL };
-        uint64_t timeout = USEC_INFINITY;
-        int condition = WAIT_EXITED, r;
-        Process **processes;
-        bool any = false;
-        Wait *wait;
-        size_t n;
-
-        (void)ret_result;
-        if ((r = params_choice(params, "for", words, &condition, reterr_error)) < 0 ||
-            (r = params_bool(params, "any", &any, reterr_error)) < 0 ||
-            (r = params_u64(params, "timeout_usec", 0, INT64_MAX / 4, &timeout, reterr_error)) < 0 ||
-            (r = request_targets(request, params, &processes, &n, reterr_error)) < 0)
-                return r;
-        if (r >= 0)
-                r = wait_new(&wait, request->host, request, processes, n, wait_check, timeout, reterr_error);
-        free(processes);
-        if (r < 0)
-                return r;
-        wait->condition = condition;
-        wait->any = any;
-        wait->context = json_array();
-        wait->on_removed = wait_remember;
-        for (size_t i = 0; wait->context && i < n; i++)
-                (void)json_array_append_new(wait->context, json_null());
-        return r;
 }
 
 int request_renew(Request *request, Params *params, json_t **ret_result, Error *reterr_error) {

@@ -35,7 +35,7 @@ static void read_free(Read *read) {
 
 /* --- the answer --- */
 
-static json_t *match_to_json(const Match *match, const MatchResult *result) {
+json_t *read_match_to_json(const Match *match, const MatchResult *result) {
         json_t *groups = json_array();
         uint64_t from, to;
         const char *name;
@@ -74,7 +74,8 @@ static json_t *read_answer(const Read *read, ReaderEnd end, uint64_t size, uint6
                 (void)json_object_set_new(answer, "missing",
                                           json_integer((json_int_t)match_missing(read->reader.match)));
         if (scan->is_done && match_kind(read->reader.match) == MATCH_PATTERN)
-                (void)json_object_set_new(answer, "match", match_to_json(read->reader.match, &scan->result));
+                (void)json_object_set_new(answer, "match",
+                                          read_match_to_json(read->reader.match, &scan->result));
         if (scan->lost_from < scan->lost_to)
                 (void)json_object_set_new(answer, "lost",
                                           json_pack("{s:I, s:I}", "from", (json_int_t)scan->lost_from, "to",

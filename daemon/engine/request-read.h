@@ -35,6 +35,9 @@ int read_parse(ReadWish *wish, Params *params, MatchKind kind, Error *reterr_err
  * Return: REQUEST_WAITS or -errno. */
 int read_begin(Request *request, Process *process, Match *match, ReadWish *wish, Error *reterr_error);
 
+/** read_match_to_json() - what a pattern matched, as the answer has it. */
+json_t *read_match_to_json(const Match *match, const MatchResult *result);
+
 /** read_repeat() - give the answer again that a request with this key had. Return: as a handler. */
 int read_repeat(Process *process, const char *answer, json_t **ret_result, Error *reterr_error);
 

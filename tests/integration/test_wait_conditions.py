@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: MIT
+"""wait with conditions: on output and on states, over several processes, many at a time, at rest without work."""
+
+import os
+import time
+
+from pmux_client import RpcError
+from pmux_daemon import rss_bytes, wait_until
+from pmux_test import PmuxTest, scale
+
+SECOND = 1000000
+
+
+def cpu_seconds(pid):
+    with open("/proc/%d/stat" % pid) as stat:
+        fields = stat.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+class WaitConditions(PmuxTest):
+    def wait(self, client, targets, *conditions, timeout=30, **params):
+        return client.call("wait", {"targets": targets, "conditions": list(conditions),
+                                    "timeout_usec": int(timeout * SECOND), **params}, timeout + 10)
+
+    def cat(self, client):
+        return client.run(["cat"], env=["PATH=/bin:/usr/bin"])["id"]
+
+    def test_a_pattern_is_met_where_it_stands(self):
+        client = self.client()
+        target = self.sh(client, "printf 'one two'; printf ' three>>> '; sleep 1000")["id"]
+        result = self.wait(client, [target], {"for": "pattern", "pattern": "t(wo|hree)>>> $"})
+        self.assertEqual(result["reason"], "satisfied")
+        row = result["satisfied"][0]
+        self.assertEqual((row["id"], row["condition"], row["offset"]), (target, 0, 17), row)
+        self.assertEqual((row["match"]["from"], row["match"]["to"]), (8, 17))
+        self.assertEqual((row["match"]["groups"][1]["from"], row["match"]["groups"][1]["to"]), (9, 13))
+        client.stop(target, now=True)
+
+    def test_quiet_bytes_and_state(self):
+        client = self.client()
+        target = self.cat(client)
+        result = self.wait(client, [target], {"for": "quiet", "quiet_usec": 100000}, {"for": "state",
+                                                                                    "state": "running"})
+        self.assertEqual(result["reason"], "satisfied")
+        self.assertEqual(sorted(r["condition"] for r in result["satisfied"]), [0, 1])
+        result = self.wait(client, [target], {"for": "bytes", "n": 6}, timeout=0.1)
+        self.assertEqual((result["reason"], result["satisfied"]), ("timeout", []))
+        client.write(target, b"abcdefgh")
+        result = self.wait(client, [target], {"for": "bytes", "n": 6})
+        self.assertEqual(result["satisfied"][0]["offset"], 6)
+        client.close_stdin(target)
+        result = self.wait(client, [target], {"for": "exited"}, {"for": "closed"}, {"for": "empty"})
+        self.assertEqual(len(result["satisfied"]), 3)
+
+    def test_any_and_all_over_several(self):
+        client = self.client()
+        a, b = self.cat(client), self.cat(client)
+        client.write(b, b"go\n")
+        conditions = [{"for": "pattern", "pattern": "^go$"}, {"for": "exited", "targets": [a]}]
+        result = self.wait(client, [a, b], *conditions, any=True)
+        self.assertEqual([(r["id"], r["condition"]) for r in result["satisfied"]], [(b, 0)])
+        self.assertEqual(self.wait(client, [a, b], *conditions, timeout=0.1)["reason"], "timeout")
+        client.write(a, b"go\n", eof=True)
+        result = self.wait(client, [a, b], *conditions)
+        self.assertEqual(len(result["satisfied"]), 3)
+        client.stop(b, now=True)
+
+    def test_what_is_wrong_is_refused(self):
+        client = self.client()
+        target = self.cat(client)
+        for condition in ({"for": "pattern"}, {"for": "pattern", "pattern": "("}, {"for": "quiet"}, {"for": "bytes"},
+                          {"for": "bytes", "n": 0}, {"for": "state"}, {"for": "state", "state": "asleep"},
+                          {"for": "never"}, {"other": 1}, {"for": "bytes", "n": 1, "from": 99},
+                          {"for": "bytes", "n": 1, "sources": []}, 7):
+            self.assert_error("invalid-argument", self.wait, client, [target], condition)
+        self.assert_error("invalid-argument", self.wait, client, [target])
+        self.assert_error("invalid-argument", self.wait, client, [target], {"for": "exited"}, **{"for": "exited"})
+        self.assert_error("invalid-argument", client.call, "wait", {"targets": [target], "for": "quiet"})
+        self.assert_error("not-found", self.wait, client, [target], {"for": "exited", "targets": [99]})
+
+    def test_a_catastrophic_pattern_hurts_nobody_else(self):
+        client = self.client()
+        target = self.sh(client, "head -c 200000 /dev/zero | tr '\\\\0' a; echo; sleep 1000")["id"]
+        self.wait(client, [target], {"for": "bytes", "n": 200001})
+        call = self.client().submit("wait", {"targets": [target], "timeout_usec": 3 * SECOND, "conditions": [
+            {"for": "pattern", "pattern": "(a+)+(b|c)\\\\1"}]})
+        for _ in range(20):
+            began = time.monotonic()
+            client.call("version")
+            self.assertLess(time.monotonic() - began, 2)
+        try:
+            self.assertEqual(call.result(30)["reason"], "timeout")
+        except RpcError as error:  # or given up before
+            self.assertEqual(error.name, "limit")
+        client.stop(target, now=True)
+
+    def test_thousands_of_waits_are_answered_right_and_rest(self):
+        n_processes, n_each = scale((20, 10), (200, 10), (200, 50))
+        client = self.client()
+        targets = [self.cat(client) for _ in range(n_processes)]
+        clients = [self.client() for _ in range((n_processes * n_each + 199) // 200)]
+        engine = self.daemon.engine_pid()
+        before = rss_bytes(engine)
+        waits = []
+        for i in range(n_processes * n_each):
+            target = targets[i % n_processes]
+            waits.append((i, target, clients[i // 200].submit("wait", {
+                "targets": [target], "conditions": [{"for": "pattern", "pattern": "mark%dx" % (i // n_processes)}]})))
+        for each in clients:
+            each.call("version")
+        per_wait = (rss_bytes(engine) - before) / len(waits)
+        began = cpu_seconds(engine)
+        time.sleep(1)  # what is measured: a second of rest
+        self.assertLess(cpu_seconds(engine) - began, 0.05)
+        self.assertLess(per_wait, 6 << 10)  # measured: 1.9 KiB
+        for k in range(n_each):
+            for target in targets:
+                client.write(target, b"mark%dx\n" % k)
+        for i, target, call in waits:
+            row = call.result(60)["satisfied"][0]
+            k = i // n_processes
+            self.assertEqual(row["id"], target)
+            self.assertEqual(row["offset"], sum(len("mark%dx\n" % j) for j in range(k + 1)) - 1)
+        client.stop(*targets, now=True)
+
+    def test_over_an_engine_kill_it_is_asked_again(self):
+        client = self.client()
+        target = self.cat(client)
+        client.write(target, b"here\n")
+        self.daemon.kill_engine()
+        client = self.client()
+        self.assertEqual(self.wait(client, [target], {"for": "pattern", "pattern": "here"})["satisfied"][0]["offset"], 4)
+        wait_until(lambda: client.show(target)["state"] == "running")
+        client.stop(target, now=True)
