@@ -23,6 +23,7 @@ RECORD( RESIZE,     6,  "resize")
 RECORD( CLOSED,     7,  "closed")
 RECORD( EXIT,       8,  "exit")
 RECORD( EMPTY,      9,  "empty")
+RECORD( WRITER,     10, "writer")
 RECORD( END,        15, "end")
 #endif
 /* SOURCE(name, number, text) */

@@ -101,14 +101,20 @@ static bool log_record_fits(const IndexRecord *record, Source source, uint32_t r
 }
 
 /* See to it that the last record in the index is right for bytes that come now. */
-static int log_begin_data(Log *log, Source source, uint32_t run, Error *reterr_error) {
+static int log_begin_data(Log *log, Source source, uint32_t run, uint64_t argument, Error *reterr_error) {
         uint64_t now = log_now(log);
         IndexRecord record = {
-                .kind = RECORD_DATA, .source = source, .run = run, .offset = log->end, .time_usec = now
+                .kind = RECORD_DATA,
+                .source = source,
+                .run = run,
+                .offset = log->end,
+                .time_usec = now,
+                .argument = argument,
         };
         int r;
 
-        if (log_record_fits(log->has_pending ? &log->pending : &log->last, source, run, now))
+        if (source != SOURCE_STDIN &&
+            log_record_fits(log->has_pending ? &log->pending : &log->last, source, run, now))
                 return 0;
         r = log_reserve(log);
         if (r == 0)
@@ -133,11 +139,12 @@ static void log_end_data(Log *log, size_t n) {
 }
 
 /* Everything that comes before bytes: a segment with room, retention, the record. */
-static int log_prepare(Log *log, Source source, uint32_t run, size_t *max, Error *reterr_error) {
+static int log_prepare(Log *log, Source source, uint32_t run, uint64_t argument, size_t *max,
+                       Error *reterr_error) {
         Segment *current = log_current(log);
         int r;
 
-        assert(source == SOURCE_STDOUT || source == SOURCE_STDERR);
+        assert(source != SOURCE_NONE);
         if (log->is_discarding)
                 return error_set(reterr_error, ERROR_NO_SPACE, "the log '%s' is being discarded", log->path);
         r = log_make_ready(log, reterr_error);
@@ -155,7 +162,7 @@ static int log_prepare(Log *log, Source source, uint32_t run, size_t *max, Error
         r = log_limit(log, max, reterr_error);
         if (r < 0)
                 return r;
-        return log_begin_data(log, source, run, reterr_error);
+        return log_begin_data(log, source, run, argument, reterr_error);
 }
 
 static ssize_t log_splice_once(Log *log, int pipe_fd, size_t max) {
@@ -191,7 +198,7 @@ int log_splice(Log *log, Source source, uint32_t run, int pipe_fd, size_t max, s
         *ret_n = 0;
         for (;;) {
                 room = max;
-                n = log_prepare(log, source, run, &room, &error);
+                n = log_prepare(log, source, run, 0, &room, &error);
                 if (n == 0) {
                         n = log_splice_once(log, pipe_fd, room);
                         if (n >= 0)
@@ -233,7 +240,9 @@ static ssize_t log_write_once(Log *log, const void *data, size_t size) {
         return n;
 }
 
-int log_append(Log *log, Source source, uint32_t run, const void *data, size_t size, Error *reterr_error) {
+/* @argument: of input, where the first byte stands in stdin; else 0. */
+static int log_append_from(Log *log, Source source, uint32_t run, uint64_t argument, const void *data,
+                           size_t size, Error *reterr_error) {
         const char *p = data;
         size_t room;
         ssize_t n;
@@ -241,13 +250,14 @@ int log_append(Log *log, Source source, uint32_t run, const void *data, size_t s
 
         while (size > 0) {
                 room = size;
-                r = log_prepare(log, source, run, &room, reterr_error);
+                r = log_prepare(log, source, run, argument, &room, reterr_error);
                 if (r == 0) {
                         n = log_write_once(log, p, room);
                         if (n >= 0) {
                                 log_end_data(log, (size_t)n);
                                 p += n;
                                 size -= (size_t)n;
+                                argument += source == SOURCE_STDIN ? (uint64_t)n : 0;
                                 continue;
                         }
                         r = error_set_errno(reterr_error, (int)n, "cannot write the log '%s'", log->path);
@@ -261,6 +271,15 @@ int log_append(Log *log, Source source, uint32_t run, const void *data, size_t s
                         return error_set_errno(reterr_error, ENOSPC, "cannot write the log '%s'", log->path);
         }
         return 0;
+}
+
+int log_append(Log *log, Source source, uint32_t run, const void *data, size_t size, Error *reterr_error) {
+        return log_append_from(log, source, run, 0, data, size, reterr_error);
+}
+
+int log_append_input(Log *log, uint32_t run, uint64_t stdin_offset, const void *data, size_t size,
+                     Error *reterr_error) {
+        return log_append_from(log, SOURCE_STDIN, run, stdin_offset, data, size, reterr_error);
 }
 
 /* ---- records without bytes ---- */

@@ -352,6 +352,30 @@ static int search_back(Log *log, const Segment *segment, const IndexRecord *reco
         return 1;
 }
 
+typedef struct InputSearch {
+        uint32_t run;
+        uint64_t *ret_stdin_end;
+} InputSearch;
+
+static int search_input_back(Log *log, const Segment *segment, const IndexRecord *record, uint64_t end,
+                             void *userdata) {
+        InputSearch *search = userdata;
+
+        (void)log;
+        (void)segment;
+        if (record->kind != RECORD_DATA || record->source != SOURCE_STDIN || record->run != search->run ||
+            end <= record->offset)
+                return 0;
+        *search->ret_stdin_end = record->argument + (end - record->offset);
+        return 1;
+}
+
+int log_last_input(Log *log, uint32_t run, uint64_t *ret_stdin_end) {
+        InputSearch search = { run, ret_stdin_end };
+
+        return log_walk_back(log, search_input_back, &search);
+}
+
 int log_last_record(Log *log, RecordKind kind, uint32_t run, LogChunk *ret_chunk) {
         Search search = { .wanted = { (uint8_t)kind, run }, .ret_chunk = ret_chunk };
 

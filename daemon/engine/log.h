@@ -121,6 +121,19 @@ void log_set_floor(Log *log, uint64_t offset);
 int log_append(Log *log, Source source, uint32_t run, const void *data, size_t size, Error *reterr_error);
 
 /**
+ * log_append_input() - append input as data of SOURCE_STDIN
+ * @stdin_offset:  of the first byte: it is kept with the bytes, so that after a kill log_last_input() tells
+ * how far they came
+ *
+ * Return: as log_append().
+ */
+int log_append_input(Log *log, uint32_t run, uint64_t stdin_offset, const void *data, size_t size,
+                     Error *reterr_error);
+/** log_last_input() - the stdin offset behind the last of a run's input in the log. Return: 1; 0: none is
+ * kept; -errno. */
+int log_last_input(Log *log, uint32_t run, uint64_t *ret_stdin_end);
+
+/**
  * log_record() - append a record without bytes
  * Space for at least 64 of them is reserved ahead, so that a full disk does not refuse the record of an exit.
  * The floor does not either. Return: 0; -ENOSPC; -errno.
@@ -171,8 +184,8 @@ int log_seek_lines(Log *log, LogCursor *ret_cursor, uint64_t n, unsigned sources
  * log_next() - the next step of a reader
  * @cursor:   moved behind what is returned; data that is cut to 'max' goes on with the next call
  * @max:      most data bytes in one chunk, at least 1
- * @sources:  bits 1 << SOURCE_STDOUT, 1 << SOURCE_STDERR: data of other sources is passed over without being
- * read
+ * @sources:  bits 1 << SOURCE_STDOUT, 1 << SOURCE_STDERR, 1 << SOURCE_STDIN: data of other sources is passed
+ * over without being read
  *
  * Gaps come whatever the sources. While output is discarded, a reader at the end gets a gap as far as that
  * has come. Data of several records that follow on is joined up to 'max'; the time is that of the first.

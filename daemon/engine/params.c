@@ -113,13 +113,13 @@ int params_sources(Params *params, unsigned *ret_sources, Error *reterr_error) {
         for (size_t i = 0; i < json_array_size(array); i++) {
                 const char *word = json_string_value(json_array_get(array, i));
 
-                for (Source s = SOURCE_STDOUT; s <= SOURCE_STDERR; s++)
+                for (Source s = SOURCE_STDOUT; s <= SOURCE_STDIN; s++)
                         if (word && strcmp(word, source_name(s)) == 0)
                                 sources |= 1u << s;
         }
         if (!json_is_array(array) || (size_t)__builtin_popcount(sources) != json_array_size(array))
                 return error_set(reterr_error, ERROR_INVALID,
-                                 "sources: not an array of \"stdout\", \"stderr\"");
+                                 "sources: not an array of \"stdout\", \"stderr\", \"stdin\"");
         *ret_sources = sources;
         return 0;
 }

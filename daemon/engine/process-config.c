@@ -229,6 +229,7 @@ static int parse_numbers(Params *params, ProcessConfig *config, Error *reterr_er
             (r = params_u64(params, "stop_signal", 1, 64, &stop_signal, reterr_error)) < 0 ||
             (r = params_u64(params, "umask", 0, 0777, &mask, reterr_error)) < 0 ||
             (r = params_bool(params, "rm", &config->remove_when_ended, reterr_error)) < 0 ||
+            (r = params_bool(params, "transcript", &config->transcript, reterr_error)) < 0 ||
             (r = params_choice(params, "full_disk", disk_words, &disk, reterr_error)) < 0)
                 return r;
         config->stop_signal = (int)stop_signal;
@@ -321,17 +322,17 @@ static json_t *lease_to_json(const ProcessConfig *config) {
 json_t *process_config_to_json(const ProcessConfig *config) {
         json_t *object;
 
-        object = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:i, s:i, s:b, s:s}", "argv",
-                           strings_to_json(config->argv, config->n_argv), "env",
-                           strings_to_json(config->env, config->n_env), "cwd",
-                           bytes_string_to_json(config->cwd), "stdin",
-                           stdio_to_json(&config->stdin_config, "open"), "stdout",
-                           stdio_to_json(&config->stdout_config, "log"), "stderr",
-                           stdio_to_json(&config->stderr_config, "log"), "lease", lease_to_json(config),
-                           "kill_after_usec", (json_int_t)config->kill_after_usec, "retention_bytes",
-                           (json_int_t)config->retention_bytes, "stop_signal", config->stop_signal, "umask",
-                           (int)config->umask, "rm", (int)config->remove_when_ended, "full_disk",
-                           config->wait_on_full_disk ? "wait" : "discard");
+        object = json_pack(
+                "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:i, s:i, s:b, s:b, s:s}", "argv",
+                strings_to_json(config->argv, config->n_argv), "env",
+                strings_to_json(config->env, config->n_env), "cwd", bytes_string_to_json(config->cwd),
+                "stdin", stdio_to_json(&config->stdin_config, "open"), "stdout",
+                stdio_to_json(&config->stdout_config, "log"), "stderr",
+                stdio_to_json(&config->stderr_config, "log"), "lease", lease_to_json(config),
+                "kill_after_usec", (json_int_t)config->kill_after_usec, "retention_bytes",
+                (json_int_t)config->retention_bytes, "stop_signal", config->stop_signal, "umask",
+                (int)config->umask, "rm", (int)config->remove_when_ended, "transcript",
+                (int)config->transcript, "full_disk", config->wait_on_full_disk ? "wait" : "discard");
         if (!object)
                 return NULL;
         if ((config->name && json_object_set_new(object, "name", bytes_string_to_json(config->name)) < 0) ||

@@ -55,6 +55,7 @@ typedef struct ProcessConfig {
         mode_t umask;
         bool remove_when_ended;
         bool wait_on_full_disk;
+        bool transcript; /* input is kept in the log */
 } ProcessConfig;
 
 /**

@@ -50,6 +50,8 @@ void process_deliver(Process *process) {
 
         if (process->stdin_fd < 0 || !(process->run.ended & RUN_SPAWNED))
                 return;
+        if (process->transcript_from != UINT64_MAX && process_transcribe(process) < 0)
+                return; /* what the child has read must not stand behind what it makes of it */
         r = process_stdin_log(process, &log, &error);
         if (r < 0)
                 return;
@@ -134,11 +136,20 @@ int process_input(Process *process, const InputFrom *from, uint64_t position, co
                 return error_set(reterr_error, ERROR_WOULD_BLOCK,
                                  "process %" PRIu64 " has %d bytes of input waiting already", process->id,
                                  LIMIT_STDIN_BYTES);
+        if (process->config.transcript && size > 0) {
+                r = process_transcript_begin(process, from->pid, reterr_error);
+                if (r < 0)
+                        return r;
+        }
         before = stdin_log_accepted(log);
         r = stdin_log_accept(log, writer, position, size > 0 ? data : "", size, eof, ret_accepted, ret_end,
                              reterr_error);
         if (r < 0)
                 return r;
+        if (process->config.transcript && stdin_log_accepted(log) > before) {
+                process->transcript_from = MIN(process->transcript_from, before);
+                (void)process_transcribe(process);
+        }
         if (stdin_log_accepted(log) > before)
                 (void)process_record(process, RECORD_INPUT, SOURCE_STDIN, stdin_log_accepted(log));
         process_deliver(process);
@@ -155,6 +166,8 @@ int process_cancel_input(Process *process, uint64_t *ret_dropped, Error *reterr_
         r = process_stdin_log(process, &log, reterr_error);
         if (r >= 0)
                 r = stdin_log_cancel(log, ret_dropped, reterr_error);
+        if (r >= 0)
+                process->transcript_from = UINT64_MAX;
         if (r >= 0)
                 process_deliver(process); /* a pending end of file */
         if (r >= 0)

@@ -183,6 +183,8 @@ void process_disk_retry(Process *process) {
         }
         process->waits_for_disk = false;
         outputs_unblock(process);
+        if (process->transcript_from != UINT64_MAX)
+                process_deliver(process);
         process_grown(process);
 }
 
@@ -303,6 +305,8 @@ void process_reader_moved(Process *process) {
                 process->waits_for_reader = false;
                 outputs_unblock(process);
         }
+        if (process->transcript_from != UINT64_MAX)
+                process_deliver(process);
 }
 
 void process_claim(Process *process) {

@@ -284,6 +284,7 @@ static void process_begin_running(Process *process, int pid) {
                 process->lease_deadline_usec = clock_monotonic_usec() + process->config.lease_usec;
         process_set_ended(process, RUN_SPAWNED);
         process->host->ops->on_event(process, "started", process->host->userdata);
+        process_transcript_start(process);
         process_deliver(process);
         if (process->run.stop_deadline_monotonic_usec != 0) { /* asked to stop before it ran */
                 uint64_t now = clock_monotonic_usec(),
@@ -371,6 +372,7 @@ void process_lose(Process *process) {
                 process->run.end_usec = clock_realtime_usec();
         process->state = process->run.ended & RUN_FAILED ? PROCESS_FAILED : PROCESS_EXITED;
         process->is_adopted = true;
+        process_transcript_recover(process);
         process_drop_stdin(process);
         if (!(process->run.ended & RUN_LOGGED_EXIT))
                 (void)process_record(process, RECORD_EXIT, SOURCE_NONE, process_exit_word(process));
@@ -459,6 +461,7 @@ void process_adopt(Process *process, Handover *handover) {
 
         process->is_adopted = true;
         process_adopt_fds(process, handover);
+        process_transcript_recover(process);
         if (process->run.ended >> RUN_CLAIMS_SHIFT & RUN_CLAIMS_MAX)
                 process_claim(process);
         if (process->run.ended & RUN_EXITED) {

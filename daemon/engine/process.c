@@ -91,7 +91,7 @@ int process_new(Process **ret_process, ProcessHost *host, uint64_t id, ProcessCo
         process->host = host;
         process->id = id;
         process->stdin_fd = process->position_fd = process->discard_fd = -1;
-        process->input_end = UINT64_MAX;
+        process->input_end = process->transcript_from = UINT64_MAX;
         process->outputs[0].fd = process->outputs[1].fd = -1;
         process->outputs[0].source = SOURCE_STDOUT;
         process->outputs[1].source = SOURCE_STDERR;
@@ -277,6 +277,7 @@ static void process_end_stdin(Process *process) {
         taken = stdin_log_taken(log);
         if (stdin_log_end_run(log, NULL, &error) >= 0) {
                 process->input_end = taken;
+                process->transcript_from = UINT64_MAX;
                 if (stdin_log_accepted(log) > 0) /* else there never was a position */
                         keeper_link_drop(process->host->link, KEEPER_LABEL_POSITION, process->id, 0);
                 stdin_log_idle(log);

@@ -111,6 +111,8 @@ struct Process {
         uint64_t lease_deadline_usec; /* monotonic; 0: none */
         uint64_t input_end; /* stdin offset at which the latest run, which is over, stopped taking; UINT64_MAX
                              */
+        uint64_t transcript_from; /* stdin offset from which on what was accepted is not yet in the log;
+                                     UINT64_MAX: all is, or none is to be */
         uint64_t disk_retry_usec; /* monotonic; 0: none */
         uint64_t claim_usec;  /* monotonic; until then a lossless reader may come back; 0: none is awaited */
         uint64_t killed_usec; /* monotonic; when SIGKILL was first sent to the tree in this stop; 0: not */
@@ -236,6 +238,15 @@ uint64_t process_input_room(Process *process);
 int process_cancel_input(Process *process, uint64_t *ret_dropped, Error *reterr_error);
 /** process_deliver() - move accepted input into the pipe; private to process-*.c and the recovery. */
 void process_deliver(Process *process);
+/** process_transcript_begin() - about to accept input: say in the log who writes. Return: 0 or -errno. */
+int process_transcript_begin(Process *process, pid_t pid, Error *reterr_error);
+/** process_transcript_start() - the run has its START record: what was accepted before comes behind it. */
+void process_transcript_start(Process *process);
+/** process_transcribe() - copy accepted input into the log, as far as that takes it. Return: 0: all is there;
+ * <0: what is not there must not be delivered yet. */
+int process_transcribe(Process *process);
+/** process_transcript_recover() - find out how far an engine before this one came with that. */
+void process_transcript_recover(Process *process);
 /** process_close_stdin() - let the child see the end of file, and record it. */
 void process_close_stdin(Process *process);
 /** process_drop_stdin() - the same without a record: the child is gone. */

@@ -28,6 +28,7 @@
 #define STDIN_INDEX_KEEP 4096       /* so many of the latest records outlast a rotation */
 #define STDIN_INDEX_MAX 8192        /* with more, the index is rotated */
 #define STDIN_FLAG_EOF (1u << 0)    /* the end of file, after these bytes */
+#define STDIN_FLAG_NOTED (1u << 2)  /* the bytes have been copied to where they are kept */
 #define STDIN_FLAG_CLOSED (1u << 1) /* the run's end of file was accepted with this record or before */
 
 typedef enum StdinKind {

@@ -432,6 +432,59 @@ int stdin_log_accept(StdinLog *log, const StdinWriter *writer, uint64_t position
         return 0;
 }
 
+/* --- reading back --- */
+
+int stdin_log_unnoted(StdinLog *log, uint64_t *ret_begin, uint64_t *ret_end, Error *reterr_error) {
+        StdinRecord record;
+        bool found = false;
+        int r;
+
+        for (uint32_t number = log->index.n_records; number-- > 0;) {
+                r = stdin_index_read(&log->index, log->path, number, 1, &record, reterr_error);
+                if (r < 0)
+                        return r;
+                if (record.flags & STDIN_FLAG_NOTED ||
+                    (record.kind != STDIN_KIND_BYTES && record.kind != STDIN_KIND_EOF))
+                        break;
+                found = found || record.kind == STDIN_KIND_BYTES;
+                *ret_begin = record.offset;
+        }
+        *ret_end = log->accepted;
+        return found;
+}
+
+int stdin_log_note(StdinLog *log, Error *reterr_error) {
+        StdinRecord last;
+        int r;
+
+        if (log->index.n_records == 0)
+                return 0;
+        r = stdin_index_read(&log->index, log->path, log->index.n_records - 1, 1, &last, reterr_error);
+        if (r < 0 || last.flags & STDIN_FLAG_NOTED)
+                return r;
+        last.flags |= STDIN_FLAG_NOTED;
+        return stdin_index_replace(&log->index, log->path, &last, reterr_error);
+}
+
+int stdin_log_read(StdinLog *log, uint64_t offset, void *ret_data, size_t size, Error *reterr_error) {
+        CLEANUP(fd_close) int fd = -1;
+        char *p = ret_data;
+        ssize_t n;
+
+        fd = stdin_log_open_file(log, O_RDONLY, reterr_error);
+        if (fd < 0)
+                return fd;
+        for (; size > 0; p += n, offset += (uint64_t)n, size -= (size_t)n) {
+                n = pread(fd, p, size, (off_t)offset);
+                if (n < 0 && errno == EINTR)
+                        n = 0;
+                else if (n <= 0)
+                        return error_set_errno(reterr_error, n < 0 ? errno : EUCLEAN,
+                                               "cannot read '%s/stdin.log'", log->path);
+        }
+        return 0;
+}
+
 /* --- delivering --- */
 
 /* Frees the disk of what has been taken. The pipe, and whatever the reader has spliced on from it, still

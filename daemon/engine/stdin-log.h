@@ -75,6 +75,15 @@ bool stdin_log_eof(const StdinLog *log);          /* an end of file was accepted
 int stdin_log_accept(StdinLog *log, const StdinWriter *writer, uint64_t position, const void *data,
                      size_t size, bool eof, uint64_t *ret_accepted, uint64_t *ret_end, Error *reterr_error);
 
+/** stdin_log_unnoted() - the bytes that were accepted since stdin_log_note() or a cancellation. Return: 1 and
+ * their stdin offsets; 0: there are none; -errno. */
+int stdin_log_unnoted(StdinLog *log, uint64_t *ret_begin, uint64_t *ret_end, Error *reterr_error);
+/** stdin_log_note() - remember, over kills, that something has been done with all that is accepted. */
+int stdin_log_note(StdinLog *log, Error *reterr_error);
+/** stdin_log_read() - read accepted bytes that are not yet delivered. Return: 0; -EUCLEAN: they are not all
+ * there; -errno. */
+int stdin_log_read(StdinLog *log, uint64_t offset, void *ret_data, size_t size, Error *reterr_error);
+
 /**
  * stdin_log_writer() - how much of a writer has been accepted and taken, in the writer's own count (0, 0 if
  * it is not known)

@@ -147,6 +147,15 @@ static int subscription_send(Subscription *sub, const LogChunk *chunk) {
         return client_send_data(client, sub->stream.id, head, sizeof(head), NULL, 0);
 }
 
+/* Records without bytes are for everybody, but those that belong to one source. */
+static bool subscription_wants(const Subscription *sub, const LogChunk *chunk) {
+        bool chosen = sub->sources & 1u << chunk->header.source;
+
+        if (chunk->header.kind == RECORD_WRITER)
+                return chosen;
+        return chosen || chunk->header.kind != RECORD_CLOSED || chunk->header.source == SOURCE_STDIN;
+}
+
 /* Does one step. Return: 1 something was sent or passed over; 0 nothing to do for now; <0 the subscription is
  * gone. */
 static int subscription_step(Subscription *sub, Log *log, size_t *budget) {
@@ -189,8 +198,7 @@ static int subscription_step(Subscription *sub, Log *log, size_t *budget) {
         }
         if (room == 0)
                 return 0; /* a CREDIT frame calls again */
-        if (chunk.header.kind != RECORD_CLOSED || chunk.header.source == SOURCE_STDIN ||
-            (sub->sources & (1u << chunk.header.source))) {
+        if (subscription_wants(sub, &chunk)) {
                 r = subscription_send(sub, &chunk);
                 if (r == -EIO) {
                         subscription_end(sub, END_UNREADABLE);

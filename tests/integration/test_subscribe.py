@@ -191,7 +191,7 @@ class Subscribe(PmuxTest):
         target = self.finished(client, "echo x")
         for params in ({"from_": 0, "last_lines": 1}, {"from_": "end", "since_usec": 1},
                        {"since_usec": 1, "last_lines": 1},
-                       {"sources": [], "last_lines": 1}, {"sources": ["stdin"]}, {"from_": "middle"}, {"until": "never"},
+                       {"sources": [], "last_lines": 1}, {"sources": ["none"]}, {"from_": "middle"}, {"until": "never"},
                        {"from_": -1},
                        {"credit": -1}):
             self.assert_error("invalid-argument", client.subscribe, target, **params)

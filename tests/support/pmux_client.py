@@ -31,11 +31,12 @@ ACK_PAYLOAD = struct.Struct("<QQQ")
 # The largest payload of what the daemon may send, by frame type.
 DAEMON_BOUNDS = {HELLO: 64 << 10, CONTROL: 64 << 20, DATA: (1 << 20) + 24, ACK: 24, GOODBYE: 64 << 10}
 
-K_DATA, K_GAP, K_START, K_INPUT, K_SIGNAL, K_RESIZE, K_CLOSED, K_EXIT, K_EMPTY = range(1, 10)
+K_DATA, K_GAP, K_START, K_INPUT, K_SIGNAL, K_RESIZE, K_CLOSED, K_EXIT, K_EMPTY, K_WRITER = range(1, 11)
 K_END = 15
 KIND_NAMES = {1: "data", 2: "gap", 3: "start", 4: "input", 5: "signal", 6: "resize", 7: "closed", 8: "exit",
-              9: "empty", 15: "end"}
+              9: "empty", 10: "writer", 15: "end"}
 STDOUT, STDERR, STDIN = 1, 2, 3
+SOURCE_NAMES = {1: "stdout", 2: "stderr", 3: "stdin"}
 END_REACHED, END_REMOVED, END_CANCELLED, END_UNREADABLE = range(4)
 NO_LIMIT = (1 << 63) - 1
 DEFAULT_CREDIT = 1 << 20
@@ -160,7 +161,9 @@ class Subscription:
         self.params = params
         self.window = params.get("credit", DEFAULT_CREDIT)
         self.auto_credit = auto_credit
-        self.filtered = "sources" in params and len(params["sources"]) < 2
+        self.sources = params.get("sources", ["stdout", "stderr"])
+        # Of a process with a transcript the default leaves bytes out, too.
+        self.filtered = "sources" in params and len(params["sources"]) < 3
         self.target = params.get("target")
         self.opened = False
         self.begin = None            # the offset it began at
@@ -224,7 +227,7 @@ class Subscription:
             arg = 0
             if not data:
                 raise Violation("data record without bytes")
-            if source not in (STDOUT, STDERR):
+            if source not in (STDOUT, STDERR, STDIN) or SOURCE_NAMES[source] not in self.sources:
                 raise Violation("data record of source %d" % source)
         else:
             data = b""
@@ -892,6 +895,7 @@ class Client:
             number = self._new_stream(wanted.get("stream"))
             wanted["stream"] = number
             stream = Subscription(self, number, wanted, auto_credit)
+            stream.filtered = stream.filtered or bool(params.get("transcript"))
             self._streams[number] = stream
             pending = self._submit_locked(method, dict(params, subscribe=wanted), stream, fds)
         try:

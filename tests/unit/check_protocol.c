@@ -154,8 +154,8 @@ END_TEST
 START_TEST(kinds_and_sources_are_closed_sets)
 {
         static const char *const kinds[] = {
-                [1] = "data",   [2] = "gap",    [3] = "start", [4] = "input", [5] = "signal",
-                [6] = "resize", [7] = "closed", [8] = "exit",  [9] = "empty", [15] = "end"
+                [1] = "data",   [2] = "gap",  [3] = "start", [4] = "input",   [5] = "signal", [6] = "resize",
+                [7] = "closed", [8] = "exit", [9] = "empty", [10] = "writer", [15] = "end"
         };
         uint8_t bytes[RECORD_HEADER_SIZE] = { 0 };
         RecordHeader header;

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: MIT
+"""A log that holds what was written to stdin as well: who, what, once, in its place."""
+
+import os
+import threading
+
+from pmux_client import K_DATA, K_START, K_WRITER, STDIN, STDOUT, random_key
+from pmux_daemon import wait_until
+from pmux_test import PmuxTest, Sequence, scale
+
+MIB = 1 << 20
+ALL = ["stdout", "stderr", "stdin"]
+
+
+def data_of(records, source):
+    return b"".join(r.data for r in records if r.kind == K_DATA and r.source == source)
+
+
+class Transcript(PmuxTest):
+    def test_question_stands_before_answer_with_who_asked(self):
+        client = self.client()
+        run, subscription = client.run(["/bin/cat"], transcript=True, data=b"first\n",
+                                       subscribe={"sources": ALL})
+        subscription.read_until_bytes(b"first\nfirst\n")
+        client.write(run["id"], b"second\n", eof=True)
+        records = subscription.collect()
+        records = client.subscribe(run["id"], run=1, sources=ALL).collect()
+        text = [(r.source, r.data) for r in records if r.kind == K_DATA]
+        self.assertEqual(text, [(STDIN, b"first\n"), (STDOUT, b"first\n"), (STDIN, b"second\n"),
+                                (STDOUT, b"second\n")])
+        writers = [r for r in records if r.kind == K_WRITER]
+        self.assertEqual([(r.arg, r.source) for r in writers], [(os.getpid(), STDIN)] * 2)
+        self.assertEqual([r.offset for r in writers], [0, 12])
+        self.assertTrue(client.show(run["id"])["transcript"])
+
+    def test_who_does_not_ask_for_it_gets_none_of_it(self):
+        client = self.client()
+        run, subscription = client.run(["/bin/cat"], transcript=True, subscribe=True)
+        client.write(run["id"], b"x" * 100_000, eof=True)
+        records = subscription.collect()
+        self.assertEqual({r.source for r in records if r.kind == K_DATA}, {STDOUT})
+        self.assertEqual(len(data_of(records, STDOUT)), 100_000)
+        self.assertEqual([r for r in records if r.kind == K_WRITER], [])
+        alone = client.subscribe(run["id"], sources=["stdin"]).collect()
+        self.assertEqual(data_of(alone, STDIN), b"x" * 100_000)
+        lines = client.subscribe(run["id"], sources=["stdout"], last_lines=1).collect()
+        self.assertEqual(len(data_of(lines, STDOUT)), 100_000)
+        plain, subscription = client.run(["/bin/cat"], data=b"y", eof=True, subscribe={"sources": ALL})
+        self.assertEqual(data_of(subscription.collect(), STDIN), b"")
+        self.assertFalse(client.show(plain["id"])["transcript"])
+
+    def test_a_retry_is_not_written_down_twice(self):
+        client = self.client()
+        run = client.run(["/bin/cat"], transcript=True)
+        key, writer = random_key(), random_key()
+        for _ in range(3):
+            client.write(run["id"], b"once\n", key=key)
+        for _ in range(2):
+            stream = self.client().open_stdin(run["id"], writer=writer)
+            stream.sent = stream.accepted
+            if stream.accepted == 0:
+                stream.write(b"stream\n")
+                stream.wait_accepted()
+        client.close_stdin(run["id"])
+        self.ended(client, run["id"])
+        self.assertEqual(data_of(client.subscribe(run["id"], sources=["stdin"]).collect(), STDIN),
+                         b"once\nstream\n")
+
+    def test_it_is_exact_when_engines_are_killed(self):
+        """Nothing of what was accepted is missing, nothing stands twice, in the transcript as in the output."""
+        client = self.client(reconnect=True)
+        run = client.run(["/bin/cat"], transcript=True, retention_bytes=512 * MIB)
+        sequence = Sequence(11)
+        n, size = scale(60, 250, 1500), 16
+        done = threading.Event()
+
+        def kill():
+            while not done.wait(0.02):
+                self.daemon.kill_engine()
+        thread = threading.Thread(target=kill, daemon=True)
+        thread.start()
+        try:
+            for number in range(n):
+                client.write(run["id"], b"".join(sequence.block(number * size + i) for i in range(size)),
+                             timeout_usec=60_000_000, timeout=60)
+        finally:
+            done.set()
+            thread.join(60)
+        self.assertGreater(self.daemon.n_engine_kills, 3)
+        client.close_stdin(run["id"])
+        self.ended(client, run["id"])
+        for source in ("stdin", "stdout"):
+            check = Sequence(11)
+            for record in client.subscribe(run["id"], sources=[source]):
+                if record.kind == K_DATA:
+                    check.feed(record.data)
+            self.assertEqual(check.finish(), n * size * Sequence.BLOCK, source)
+
+    def test_more_than_the_log_keeps(self):
+        client = self.client()
+        run = self.sh(client, "cat >/dev/null; echo end", transcript=True, retention_bytes=64 << 10)
+        for _ in range(4):
+            client.write(run["id"], b"z" * MIB, drain=True)
+        self.daemon.kill_engine()
+        client = self.client()
+        client.write(run["id"], b"the end", eof=True)
+        self.ended(client, run["id"])
+        records = client.subscribe(run["id"], sources=["stdin"]).collect()
+        text = data_of(records, STDIN)
+        self.assertTrue(text.endswith(b"zzthe end"))
+        self.assertLess(len(text), 300_000)
+        self.assertGreater(client.show(run["id"])["log"]["end"], 4 * MIB)
+
+    def test_input_before_the_program_runs(self):
+        """All that is written while a start is under way stands behind the record of the start."""
+        client = self.client()
+        started = client.submit("run", {"argv": ["/bin/cat"], "name": "early", "transcript": True, "data": "1"})
+        waiting = [client.submit("write", {"target": "early", "data": str(i)}) for i in range(2, 10)]
+        started.result()
+        for pending in waiting:
+            pending.result()
+        client.close_stdin("early")
+        self.ended(client, "early")
+        records = client.subscribe("early", run=1, sources=ALL).collect()
+        self.assertEqual(data_of(records, STDIN), b"123456789")
+        kinds = [r.kind for r in records]
+        self.assertEqual(kinds[:2], [K_START, K_WRITER])
+        self.assertEqual({r.arg for r in records if r.kind == K_WRITER}, {os.getpid()})
+
+    def test_a_lossless_reader_that_is_behind_makes_input_wait(self):
+        client = self.client()
+        run = self.sh(client, "exec cat >/dev/null", transcript=True, retention_bytes=64 << 10)
+        reader = self.client()
+        slow = reader.subscribe(run["id"], sources=ALL, lossless=True, credit=1000, auto_credit=False)
+        client.write(run["id"], b"q" * MIB)
+        wait_until(lambda: client.show(run["id"])["log"]["end"] > 0, what="a part of it in the log")
+        shown = client.show(run["id"])
+        self.assertLess(shown["log"]["end"], MIB)
+        self.assertEqual(shown["stdin_log"]["taken"], 0)
+        waiting = self.daemon.client().submit("write", {"target": run["id"], "data": "more", "drain": True})
+        slow.grant(1 << 40)
+        waiting.result()
+        client.close_stdin(run["id"])
+        self.assertEqual(data_of(slow.collect(), STDIN), b"q" * MIB + b"more")
