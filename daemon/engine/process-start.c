@@ -461,9 +461,10 @@ void process_adopt(Process *process, Handover *handover) {
 
         process->is_adopted = true;
         process_adopt_fds(process, handover);
-        process_transcript_recover(process);
         if (process->run.ended >> RUN_CLAIMS_SHIFT & RUN_CLAIMS_MAX)
                 process_claim(process);
+        process_transcript_recover(
+                process); /* behind the claim: it may not cost a lossless reader anything */
         if (process->run.ended & RUN_EXITED) {
                 if (child)
                         process_forget(process);

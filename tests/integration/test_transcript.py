@@ -142,3 +142,25 @@ class Transcript(PmuxTest):
         waiting.result()
         client.close_stdin(run["id"])
         self.assertEqual(data_of(slow.collect(), STDIN), b"q" * MIB + b"more")
+
+    def test_an_engine_that_is_killed_in_the_middle_of_a_copy(self):
+        """A reader that is behind stops the copy on its way; the next engine goes on where it stopped."""
+        client = self.client()
+        run = self.sh(client, "exec cat >/dev/null", transcript=True, retention_bytes=64 << 10)
+        reader = self.daemon.client(reconnect=True)
+        slow = reader.subscribe(run["id"], sources=ALL, lossless=True, credit=1000, auto_credit=False)
+        sequence = Sequence(5)
+        client.write(run["id"], b"".join(sequence.block(i) for i in range(256)))
+        wait_until(lambda: client.show(run["id"])["log"]["end"] > 0, what="a part of it in the log")
+        self.assertLess(client.show(run["id"])["log"]["end"], MIB)
+        self.daemon.kill_engine()
+        wait_until(lambda: slow.n_resumed == 1 and slow.opened, what="the reader to be back")
+        client = self.client()
+        slow.grant(1 << 40)
+        client.write(run["id"], b"", eof=True)
+        check = Sequence(5)
+        for record in slow.collect():
+            if record.kind == K_DATA:
+                self.assertEqual(record.source, STDIN)
+                check.feed(record.data)
+        self.assertEqual(check.finish(), MIB)
