@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "daemon/engine/scan.h"
+
+#include "tests/support/log-test.h"
+
+static Match *match;      /* owned; freed by teardown */
+static ScanBuffer buffer; /* freed by teardown */
+static Scan scan;
+
+static void setup(void) {
+        log_test_setup();
+        log_test_open(1 << 20, 0);
+        match = NULL;
+}
+
+static void teardown(void) {
+        match = match_free(match);
+        scan_buffer_deinit(&buffer);
+        log_test_teardown();
+}
+
+static void begin(MatchKind kind, uint64_t n, const char *text, uint64_t max) {
+        MatchSpec spec = { .kind = kind, .n = n, .text = text, .text_size = text ? strlen(text) : 0 };
+        LogCursor start;
+
+        match = match_free(match);
+        ck_assert_int_eq(match_new(&match, &spec, NULL), 0);
+        ck_assert_int_eq(log_seek_offset(test_log, &start, 0), 0);
+        scan_init(&scan, match, &start, max, BOTH);
+}
+
+static int step(void) {
+        Error error = {};
+        int r;
+
+        do
+                r = scan_step(&scan, test_log, &buffer, UINT64_MAX, &error);
+        while (r == SCAN_BUSY);
+        ck_assert_msg(r >= 0, "%s", error.text);
+        return r;
+}
+
+/* What was gathered, up to n, and the offset behind it. */
+static const char *taken(uint64_t n, uint64_t *ret_next) {
+        static char data[4096];
+
+        ck_assert_int_eq(scan_copy(&scan, test_log, n, data, ret_next), 0);
+        data[n] = '\0';
+        return data;
+}
+
+START_TEST(what_comes_in_pieces_is_found_once_it_is_there)
+{
+        static const char text[] = "ab: value;\n>>> ";
+        uint64_t next;
+
+        for (size_t split = 0; split <= strlen(text); split++) {
+                char left[32] = "";
+
+                log_test_open(1 << 20, 0);
+                begin(MATCH_PATTERN, 0, "(?<=ab: )(\\w+);\\n>>> $", 1000);
+                log_seek_end(test_log, &scan.at);
+                scan_init(&scan, match, &scan.at, 1000, BOTH);
+                memcpy(left, text, split);
+                put(SOURCE_STDOUT, 1, left);
+                ck_assert_int_eq(step(), split == strlen(text) ? SCAN_DONE : SCAN_WAITS);
+                if (split < strlen(text)) {
+                        put(SOURCE_STDOUT, 1, text + split);
+                        ck_assert_int_eq(step(), SCAN_DONE);
+                }
+                ck_assert_str_eq(taken(scan.result.end, &next), text);
+                ck_assert_uint_eq(next, log_end(test_log));
+                ck_assert_uint_eq(scan.result.from, 4);
+        }
+}
+END_TEST
+
+START_TEST(only_the_chosen_sources_are_gathered)
+{
+        uint64_t next;
+
+        begin(MATCH_LINE, 0, NULL, 1000);
+        scan.sources = 1u << SOURCE_STDOUT;
+        put(SOURCE_STDOUT, 1, "o");
+        put(SOURCE_STDERR, 1, "EE\n");
+        ck_assert_int_eq(step(), SCAN_WAITS);
+        ck_assert_uint_eq(scan.n, 1);
+        put(SOURCE_STDOUT, 1, "ut\nmore");
+        ck_assert_int_eq(step(), SCAN_DONE);
+        ck_assert_str_eq(taken(scan.result.end, &next), "out\n");
+        ck_assert_uint_eq(next, 7);
+}
+END_TEST
+
+START_TEST(it_never_goes_into_the_next_run_with_something_gathered)
+{
+        put_record(RECORD_START, 1, 1);
+        put(SOURCE_STDOUT, 1, "last");
+        put_record(RECORD_EXIT, 1, 0);
+        put_record(RECORD_START, 2, 2);
+        put(SOURCE_STDOUT, 2, "next\n");
+        begin(MATCH_LINE, 0, NULL, 1000);
+        ck_assert_int_eq(step(), SCAN_RUN_ENDED);
+        ck_assert_uint_eq(scan.n, 4);
+        ck_assert_uint_eq(scan.run, 1);
+        begin(MATCH_LINE, 0, NULL, 1000);
+        ck_assert_int_eq(log_seek_offset(test_log, &scan.at, 4), 0);
+        scan_init(&scan, match, &scan.at, 1000, BOTH);
+        ck_assert_int_eq(step(), SCAN_DONE);
+        ck_assert_uint_eq(scan.run, 2);
+}
+END_TEST
+
+START_TEST(more_than_it_may_gather_is_said_and_not_sooner)
+{
+        begin(MATCH_LINE, 0, NULL, 5);
+        put(SOURCE_STDOUT, 1, "12345");
+        ck_assert_int_eq(step(), SCAN_WAITS);
+        put(SOURCE_STDOUT, 1, "\n");
+        ck_assert_int_eq(step(), SCAN_FULL);
+        begin(MATCH_LINE, 0, NULL, 6);
+        ck_assert_int_eq(step(), SCAN_DONE);
+}
+END_TEST
+
+START_TEST(what_retention_took_is_said_and_passed_over)
+{
+        static char block[65536];
+        uint64_t next;
+
+        log_test_open(65536, 65536);
+        begin(MATCH_LINE, 0, NULL, 1 << 24);
+        put(SOURCE_STDOUT, 1, "begin");
+        ck_assert_int_eq(step(), SCAN_WAITS);
+        ck_assert_uint_eq(scan.n, 5);
+        memset(block, 'x', sizeof(block) - 1);
+        for (unsigned i = 0; i < 4; i++)
+                put(SOURCE_STDOUT, 1, block);
+        put(SOURCE_STDOUT, 1, "\n");
+        ck_assert_uint_gt(log_begin(test_log), 0);
+        ck_assert_int_eq(step(), SCAN_DONE);
+        ck_assert_uint_eq(scan.lost_from, 0);
+        ck_assert_uint_eq(scan.lost_to, log_begin(test_log));
+        ck_assert_uint_eq(scan.first, log_begin(test_log));
+        ck_assert_int_eq(scan_copy(&scan, test_log, scan.result.end, NULL, &next), 0);
+        ck_assert_uint_eq(next, log_end(test_log));
+}
+END_TEST
+
+static Suite *scan_suite(void) {
+        Suite *suite = suite_create("scan");
+        TCase *tcase = tcase_create("scan");
+
+        tcase_add_checked_fixture(tcase, setup, teardown);
+        tcase_add_test(tcase, what_comes_in_pieces_is_found_once_it_is_there);
+        tcase_add_test(tcase, only_the_chosen_sources_are_gathered);
+        tcase_add_test(tcase, it_never_goes_into_the_next_run_with_something_gathered);
+        tcase_add_test(tcase, more_than_it_may_gather_is_said_and_not_sooner);
+        tcase_add_test(tcase, what_retention_took_is_said_and_passed_over);
+        suite_add_tcase(suite, tcase);
+        return suite;
+}
+
+CHECK_MAIN(scan_suite);
