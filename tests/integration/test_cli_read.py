@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: MIT
+"""read, ask, cursor, lock, write --consumed by the command line: what they print, how they exit."""
+
+import subprocess
+
+from pmux_test import PmuxTest, Sequence, program
+
+
+class CliRead(PmuxTest):
+    def cli(self, *args, **kwargs):
+        return self.daemon.cli(*args, **kwargs)
+
+    def printed(self, name, text):
+        client = self.client()
+        client.run(["/usr/bin/printf", "%s", text], name=name)
+        self.ended(client, name, for_="empty")
+
+    def read(self, *args):
+        done = self.cli("read", *args)
+        return done.returncode, done.stdout
+
+    def test_portions_and_their_statuses(self):
+        self.printed("p", "one\ntwo\n12345a;b;status: 7\nrest")
+        self.assertEqual(self.read("--line", "p"), (0, b"one\n"))
+        self.assertEqual(self.read("--line", "--peek", "p"), (0, b"two\n"))
+        self.assertEqual(self.read("--bytes", "4", "p"), (0, b"two\n"))
+        self.assertEqual(self.read("--exactly", "5", "p"), (0, b"12345"))
+        self.assertEqual(self.read("--until", r"\x3b", "p"), (0, b"a;"))
+        self.assertEqual(self.read("--expect", r"status: \d", "p"), (0, b"b;status: 7"))
+        self.assertEqual(self.read("--exactly", "100", "p"), (1, b"\nrest"))
+        self.assertEqual(self.read("--line", "p"), (1, b""))
+        self.assertEqual(self.read("--from", "4", "--line", "--cursor", "mine", "p"), (0, b"two\n"))
+        self.assertEqual(self.read("--eof", "--from", "start", "--no-cursor", "p"),
+                         (0, b"one\ntwo\n12345a;b;status: 7\nrest"))
+
+    def test_cursors(self):
+        self.printed("c", "one\ntwo\n")
+        self.cli("read", "--line", "c", check=0)
+        self.assertEqual(self.cli("cursor", "c", check=0).stdout, b"4\tdefault\n")
+        self.cli("cursor", "set", "c", "default", "0", check=0)
+        self.assertEqual(self.read("--line", "c"), (0, b"one\n"))
+        self.cli("cursor", "set", "c", "mine", "end", check=0)
+        self.assertEqual(self.json_lines(self.cli("--json", "cursor", "ls", "c", check=0).stdout),
+                         [{"schema": 1, "name": "default", "offset": 4}, {"schema": 1, "name": "mine", "offset": 8}])
+        self.cli("cursor", "rm", "c", "mine", check=0)
+        self.assertEqual(self.cli("cursor", "c", check=0).stdout, b"4\tdefault\n")
+        for args in (["set", "c", "x"], ["set", "c", "x", "here"], ["rm", "c"], []):
+            self.assertEqual(self.cli("cursor", *args).returncode, 2, args)
+
+    def test_a_deadline_consumes_nothing(self):
+        self.client().run(["/bin/sh", "-c", "printf abc; exec cat"], name="d")
+        self.cli("read", "--exactly", "3", "--peek", "d", check=0)
+        self.assertEqual(self.read("--line", "--timeout", "50ms", "d"), (124, b"abc"))
+        self.assertEqual(self.read("--exactly", "3", "d"), (0, b"abc"))
+        self.assertEqual(self.read("--timeout", "0", "d"), (124, b""))
+
+    def test_what_fits_into_no_answer(self):
+        total = 20 << 20
+        client = self.client()
+        client.run([program("sequence"), "-o", str(total), "-s", "3"], name="large")
+        for args in (["--eof"], ["--exactly", str(total)]):
+            process = self.daemon.cli_start("read", *args, "--from", "start", "large", stderr=subprocess.DEVNULL)
+            self.addCleanup(process.stdout.close)
+            sequence = Sequence(3)
+            while data := process.stdout.read(1 << 20):
+                sequence.feed(data)
+            self.assertEqual((sequence.finish(), process.wait(20)), (total, 0), args)
+        self.assertEqual(self.cli("cursor", "large", check=0).stdout, b"%d\tdefault\n" % total)
+
+    def test_ask(self):
+        self.cli("run", "-d", "-n", "cat", "--", "cat", check=0)
+        self.assertEqual(self.cli("ask", "--line", "cat", "before", check=0).stdout, b"before\n")
+        self.assertEqual(self.cli("ask", "--line", "cat", "hello", "there", check=0).stdout, b"hello there\n")
+        self.assertEqual(self.cli("ask", "--exactly", "3", "cat", input=b"\0\xff\n", check=0).stdout, b"\0\xff\n")
+        self.assertEqual(self.cli("ask", "--line", "--timeout", "50ms", "-N", "cat", "x").returncode, 124)
+        self.assertEqual(self.cli("ask", "cat", "--eof", "y", check=0).stdout, b"y\n")
+        self.assertEqual(self.cli("ask", "nobody", "x").returncode, 125)
+
+    def test_json_by_portions(self):
+        self.cli("run", "-d", "-n", "cat", "--", "cat", check=0)
+        done = self.cli("ask", "--format", "json", "--line", "cat", '{"a": [1,  2]}', check=0)
+        self.assertEqual(done.stdout, b'{"a":[1,2]}\n')
+        answer, = self.json_lines(self.cli("--json", "ask", "--expect", "(?<word>b+)", "cat", "abbc", check=0).stdout)
+        self.assertEqual(answer["reason"], "satisfied")
+        self.assertEqual(answer["match"]["groups"][1]["name"], "word")
+
+    def test_a_lock(self):
+        self.cli("run", "-d", "-n", "held", "--", "cat", check=0)
+        token = self.cli("lock", "--for", "1m", "--holder", "a test", "held", check=0).stdout.decode().strip()
+        done = self.cli("write", "held", "no")
+        self.assertEqual((done.returncode, b"a test" in done.stderr), (1, True), done)
+        self.assertEqual(self.cli("write", "--eof", "held", input=b"no").returncode, 1)
+        self.cli("write", "--lock", token, "held", "text", check=0)
+        self.cli("write", "--lock", token, "--consumed", "held", input=b"stream\n", check=0)
+        self.assertEqual(self.cli("ask", "--lock", token, "--line", "held", "mine", check=0).stdout, b"mine\n")
+        self.cli("unlock", "held", token, check=0)
+        self.cli("write", "held", "yes", check=0)
+        self.cli("write", "--consumed", "--timeout", "20s", "--eof", "held", "last", check=0)
+        self.assertEqual(self.cli("read", "--eof", "--from", "start", "held", check=0).stdout,
+                         b"text\nstream\nmine\nyes\nlast\n")

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: MIT
+"""The examples of docs/library.md: those of the page are those that run, and they say what the page says."""
+
+import os
+import re
+import subprocess
+
+from pmux_test import BUILD, PmuxTest
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+EXAMPLES = os.path.join(TOP, "tests", "examples")
+
+
+def page():
+    """name -> (program, what it prints), from docs/library.md."""
+    with open(os.path.join(TOP, "docs", "library.md")) as file:
+        text = file.read()
+    found = re.findall(r"`tests/examples/([a-z-]+)\.c`.*?```c\n(.*?)```.*?```text\n(.*?)```", text, re.S)
+    return {name: (program, output) for name, program, output in found}
+
+
+class Library(PmuxTest):
+    def example(self, name):
+        program, output = page()[name]
+        path = os.path.join(self.tmp, name)
+        with open(path + ".c", "w") as file:
+            file.write(program)
+        include = ["-I" + os.path.join(TOP, "client", part) for part in ("libpmux", "libpmux-event")]
+        sanitize = ["-fsanitize=address,undefined"] if os.environ.get("ASAN_OPTIONS") else []
+        lib = os.path.join(BUILD, "lib")
+        subprocess.run(["cc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", *sanitize, *include, "-o", path,
+                        path + ".c", "-L" + lib, "-Wl,-rpath," + lib, "-lpmux-event", "-lpmux",
+                        "-levent_core"], check=True)
+        done = subprocess.run([path], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              env=self.daemon.cli_env(None), timeout=60)
+        self.assertEqual((done.stdout.decode(), done.stderr.decode(), done.returncode), (output, "", 0))
+
+    def test_the_page_has_the_very_files(self):
+        files = {}
+        for name in os.listdir(EXAMPLES):
+            with open(os.path.join(EXAMPLES, name)) as file:
+                files[name.removesuffix(".c")] = file.read().split("*/\n\n", 1)[1]
+        self.assertEqual({name: program for name, (program, _) in page().items()}, files)
+
+    def test_ask(self):
+        self.example("ask")
+
+    def test_portions(self):
+        self.example("portions")
+
+    def test_loop(self):
+        self.example("loop")
+
+    def test_own_streams(self):
+        self.example("own-streams")
+
+    def test_stream(self):
+        self.example("stream")
+
+    def test_the_command_does_not_load_libevent(self):
+        with open(os.path.join(BUILD, "bin", "pmux"), "rb") as file:
+            self.assertNotIn(b"event_base_", file.read(), "neither linked nor loaded")
+        loaded = subprocess.run(["ldd", os.path.join(BUILD, "lib", "libpmux.so")], stdout=subprocess.PIPE,
+                                check=True)
+        self.assertNotIn(b"libevent", loaded.stdout)
