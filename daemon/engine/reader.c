@@ -18,6 +18,10 @@ void reader_set_init(ReaderSet *set, struct event_base *base) {
         list_init(&set->parked);
 }
 
+void reader_set_deinit(ReaderSet *set) {
+        scan_buffer_deinit(&set->buffer);
+}
+
 static void reader_due(Reader *reader) {
         if (!list_linked(&reader->due_link))
                 list_append(&reader->set->due, &reader->due_link);

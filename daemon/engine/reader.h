@@ -71,6 +71,7 @@ struct Reader {
 
 /** reader_set_init() - an empty set. */
 void reader_set_init(ReaderSet *set, struct event_base *base);
+void reader_set_deinit(ReaderSet *set);
 /** readers_finish_turn() - look at those that are due, as long as a turn may take; the others stay in
  * set->due.
  */

@@ -76,6 +76,7 @@ static void fixture_free_engine(void) {
         for (size_t i = 0; i < LISTENERS_MAX; i++)
                 (void)listener_free(engine.listeners[i]);
         supervisor_deinit(&engine.supervisor);
+        reader_set_deinit(&engine.requests.readers);
         (void)tree_root_free(engine.tree_root);
         (void)keeper_link_free(engine.link);
         event_free(engine.chores);

@@ -116,8 +116,8 @@ START_TEST(a_pattern_of_64_bytes_is_found_at_every_split)
         for (size_t i = 0; i < size; i++)
                 text[i] = (char)('a' + (i * i) % 3);
         text[size] = '\0';
-        memcpy(data, text, size - 1); /* all but the last, then the whole of it */
-        memcpy(data + size - 1, text, size);
+        for (size_t i = 0; i < 2 * size - 1; i++) /* all but the last, then the whole of it */
+                data[i] = i + 1 < size ? text[i] : text[i + 1 - size];
         make(text);
         for (size_t i = 0; i <= 2 * size - 1; i++) {
                 char *first = memmem(data, 2 * size - 1, text, size);
