@@ -69,27 +69,36 @@ void process_drain_outputs(Process *process) {
                 }
 }
 
+/* Move what lies in the pipe now, and no more. Return: 0; -EBUSY: it waits for a reader or the disk. */
+static int output_collect(Process *process, unsigned i, size_t *total) {
+        size_t n;
+        int left = 0, r;
+
+        if (process->outputs[i].fd >= 0)
+                (void)ioctl(process->outputs[i].fd, FIONREAD, &left);
+        while (left > 0) {
+                r = process->waits_for_reader || process->waits_for_disk
+                            ? -EBUSY
+                            : process_output_read(process, i, (size_t)left, &n);
+                if (r == -EBUSY)
+                        return r;
+                if (r < 0 || n == 0)
+                        break;
+                *total += n;
+                left -= (int)n;
+        }
+        return 0;
+}
+
 int process_collect_outputs(Process *process, Error *reterr_error) {
-        size_t n, total = 0;
-        int left, r;
+        size_t total = 0;
+        int r;
 
         for (unsigned i = 0; i < 2 && process_is_alive(process); i++) {
-                left = 0;
-                if (process->outputs[i].fd >= 0)
-                        (void)ioctl(process->outputs[i].fd, FIONREAD, &left);
-                while (left > 0) {
-                        r = process->waits_for_reader || process->waits_for_disk
-                                    ? -EBUSY
-                                    : process_output_read(process, i, (size_t)left, &n);
-                        if (r == -EBUSY)
-                                return error_set(reterr_error, ERROR_WOULD_BLOCK,
-                                                 "process %" PRIu64 " waits for a reader or the disk",
-                                                 process->id);
-                        if (r < 0 || n == 0)
-                                break;
-                        total += n;
-                        left -= (int)n;
-                }
+                r = output_collect(process, i, &total);
+                if (r < 0)
+                        return error_set(reterr_error, ERROR_WOULD_BLOCK,
+                                         "process %" PRIu64 " waits for a reader or the disk", process->id);
         }
         if (total > 0)
                 process_grown(process);
@@ -226,16 +235,16 @@ int process_output_read(Process *process, unsigned i, size_t max, size_t *ret_n)
 }
 
 /* Of a pipe that flows more comes all the time: what it held is enough for a turn. */
-void process_output_turn(Process *process, unsigned i) {
+static void output_turn(Process *process, unsigned i, size_t max) {
         size_t total = 0, n = 0;
         int r;
 
         do {
-                r = process_output_read(process, i, LIMIT_SPLICE_BYTES - total, &n);
+                r = process_output_read(process, i, max - total, &n);
                 if (r < 0)
                         break;
                 total += n;
-        } while (n >= PIPE_FULL && total < LIMIT_SPLICE_BYTES && !process_flow_is_on(process, i));
+        } while (n >= PIPE_FULL && total < max && !process_flow_is_on(process, i));
         if (total > 0)
                 process_grown(process);
         if (r == 0 && n == 0)
@@ -244,11 +253,33 @@ void process_output_turn(Process *process, unsigned i) {
                 process_flow_turn(process, i, total);
 }
 
+void process_output_turn(Process *process, unsigned i) {
+        output_turn(process, i, LIMIT_SPLICE_BYTES);
+}
+
+/* The other output flows or did, so that its pipe is not always watched: what it holds by now may have come
+ * before what is to be read here, and goes into the log before it. */
+static void output_turn_behind(Process *process, unsigned i) {
+        size_t total = 0;
+        int n = 0;
+
+        (void)ioctl(process->outputs[i].fd, FIONREAD, &n);
+        if (output_collect(process, !i, &total) < 0)
+                return;
+        if (total > 0)
+                process_grown(process);
+        output_turn(process, i, n > 0 ? MIN((size_t)n, (size_t)LIMIT_SPLICE_BYTES) : LIMIT_SPLICE_BYTES);
+}
+
 static void output_on_readable(evutil_socket_t fd, short what, void *userdata) {
         Process *process = userdata;
+        unsigned i = process->outputs[0].fd == fd ? 0 : 1;
 
         (void)what;
-        process_output_turn(process, process->outputs[0].fd == fd ? 0 : 1);
+        if (process->outputs[!i].flow)
+                output_turn_behind(process, i);
+        else
+                process_output_turn(process, i);
 }
 
 void process_outputs_start(Process *process) {

@@ -12,6 +12,18 @@ for i in range(int(sys.argv[1])):
 """
 
 
+# What each line on stderr names has been written to stdout before it.
+BEHIND = """
+import os, sys, time
+total = 0
+for i in range(int(sys.argv[1])):
+    for _ in range(100):
+        total += os.write(1, b"o" * 4000)
+    os.write(2, b"%d\\n" % total)
+    time.sleep(0.02)
+"""
+
+
 class Order(PmuxTest):
     def turns(self, client, n, pause, **params):
         return client.run([need("python3"), "-c", TURNS, str(n), str(pause)], env=ENV, subscribe=True,
@@ -31,6 +43,24 @@ class Order(PmuxTest):
             if both == b"".join(b"%d\n" % i for i in range(n)):
                 return
         self.fail("in no round did the streams come in order")
+
+    def test_a_line_behind_what_flows(self):
+        """A program that says on stderr what it has done is not heard before it: what it had written to
+        stdout, much and fast, stands before it in the log."""
+        n = 200
+        run, subscription = self.client().run([need("python3"), "-c", BEHIND, str(n)], env=ENV,
+                                              subscribe=True)
+        n_out, lines, early = 0, 0, []
+        for record in subscription.collect():
+            if record.kind == K_DATA and record.source == STDOUT:
+                n_out += len(record.data)
+            elif record.kind == K_DATA:
+                for line in record.data.split():
+                    lines += 1
+                    if int(line) > n_out:
+                        early.append((int(line), n_out))
+        self.assertEqual(lines, n)
+        self.assertEqual(early, [])
 
     def test_joined_streams_are_in_exact_order(self):
         client = self.client()
