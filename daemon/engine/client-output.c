@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* What goes out on a connection: control frames that queue, data that does not. */
+/* What goes out on a connection: control frames that queue, data that does not; small frames of one turn go
+ * together. */
 
 #include <errno.h>
 #include <event2/buffer.h>
@@ -109,27 +110,6 @@ void client_set_flush(ClientSet *set) {
         }
 }
 
-void client_set_pump(ClientSet *set) {
-        List again;
-
-        list_init(&again);
-        while (!list_empty(&set->ready)) {
-                ClientStream *stream = CONTAINER_OF(set->ready.next, ClientStream, ready_link);
-
-                list_remove(&stream->ready_link);
-                if (!client_writable(stream->client))
-                        stream->blocked = true;
-                else if (stream->ops->on_pump(stream))
-                        list_append(&again, &stream->ready_link);
-        }
-        while (!list_empty(&again)) {
-                List *link = again.next;
-
-                list_remove(link);
-                list_append(&set->ready, link);
-        }
-}
-
 static void client_needs_flush(Client *client) {
         if (!client->closed && !list_linked(&client->flush_link))
                 list_append(&client->set->flush, &client->flush_link);
@@ -142,6 +122,85 @@ static void client_fail(Client *client) {
         client_needs_flush(client);
 }
 
+/* Sends the frames that were put together; what the socket does not take is kept. */
+static void client_batch_send(ClientSet *set) {
+        Client *client = set->batch_client;
+        size_t size = set->batch_bytes;
+        ssize_t n;
+
+        set->batch_client = NULL;
+        set->batch_bytes = 0;
+        if (!client || client->closed || client->failed)
+                return;
+        n = send(client->fd, set->batch, size, MSG_NOSIGNAL);
+        if (n < 0 && errno != EAGAIN && errno != EINTR) {
+                client_fail(client);
+                return;
+        }
+        n = MAX(n, 0);
+        if ((size_t)n == size)
+                return;
+        if (evbuffer_add(client->out, set->batch + n, size - (size_t)n) < 0)
+                client_fail(client);
+        else
+                (void)event_add(client->write_event, NULL);
+}
+
+/* The place of the next 'size' bytes, at most LIMIT_BATCH_BYTES, which must be filled. */
+static uint8_t *client_batch_take(Client *client, size_t size) {
+        ClientSet *set = client->set;
+        uint8_t *place;
+
+        assert(size <= LIMIT_BATCH_BYTES);
+        if (set->batch_client && (set->batch_client != client || set->batch_bytes + size > LIMIT_BATCH_BYTES))
+                client_batch_send(set);
+        if (!set->batch_client && client->n_lazy > 0)
+                LIST_FOREACH(ClientStream, stream, &client->streams, link)
+                        if (list_linked(&stream->lazy_link))
+                                client_stream_ready(stream);
+        set->batch_client = client;
+        place = set->batch + set->batch_bytes;
+        set->batch_bytes += size;
+        return place;
+}
+
+/* Sends what this client has in the batch. Return: whether the connection still stands. */
+static bool client_batch_sent(Client *client) {
+        if (client->set->batch_client == client)
+                client_batch_send(client->set);
+        return !client->failed;
+}
+
+/* A batch is open as long as streams are asked for what they have. */
+static void client_batch_done(Client *client) {
+        if (!client->set->pumping)
+                client_batch_send(client->set);
+}
+
+void client_set_pump(ClientSet *set) {
+        List again;
+
+        list_init(&again);
+        set->pumping = true;
+        while (!list_empty(&set->ready)) {
+                ClientStream *stream = CONTAINER_OF(set->ready.next, ClientStream, ready_link);
+
+                list_remove(&stream->ready_link);
+                if (!client_writable(stream->client))
+                        stream->blocked = true;
+                else if (stream->ops->on_pump(stream))
+                        list_append(&again, &stream->ready_link);
+        }
+        set->pumping = false;
+        client_batch_send(set);
+        while (!list_empty(&again)) {
+                List *link = again.next;
+
+                list_remove(link);
+                list_append(&set->ready, link);
+        }
+}
+
 int client_send_frame(Client *client, FrameType type, uint32_t stream, const void *payload, size_t size) {
         FrameHeader header = { .size = (uint32_t)size, .type = (uint8_t)type, .stream = stream };
         uint8_t bytes[FRAME_HEADER_SIZE];
@@ -149,6 +208,16 @@ int client_send_frame(Client *client, FrameType type, uint32_t stream, const voi
         if (client->closed || client->failed)
                 return 0;
         frame_header_encode(bytes, &header);
+        if (client->set->pumping && evbuffer_get_length(client->out) == 0 &&
+            FRAME_HEADER_SIZE + size <= LIMIT_BATCH_BYTES) {
+                uint8_t *place = client_batch_take(client, FRAME_HEADER_SIZE + size);
+
+                memcpy(place, bytes, sizeof(bytes));
+                memcpy(place + sizeof(bytes), payload, size);
+                client_needs_flush(client); /* it may be the last word */
+                return 0;
+        }
+        (void)client_batch_sent(client); /* what was said before goes before */
         if (evbuffer_add(client->out, bytes, sizeof(bytes)) < 0 ||
             evbuffer_add(client->out, payload, size) < 0) {
                 client_fail(client); /* half a frame may be queued */
@@ -203,7 +272,19 @@ int client_send_data(Client *client, uint32_t stream, const void *head, size_t h
         size_t sent;
 
         frame_header_encode(bytes, &header);
-        n = writev(client->fd, iov, size > 0 ? 3 : 2);
+        if (sizeof(bytes) + head_size + size <= LIMIT_BATCH_BYTES) {
+                uint8_t *place = client_batch_take(client, sizeof(bytes) + head_size + size);
+
+                memcpy(place, bytes, sizeof(bytes));
+                memcpy(place + sizeof(bytes), head, head_size);
+                if (size > 0)
+                        memcpy(place + sizeof(bytes) + head_size, data, size);
+                client_batch_done(client);
+                return client->failed ? -ECONNRESET : 0;
+        }
+        if (!client_batch_sent(client))
+                return -ECONNRESET;
+        n = client_writable(client) ? writev(client->fd, iov, size > 0 ? 3 : 2) : 0;
         if (n < 0 && errno != EAGAIN && errno != EINTR) {
                 n = -errno;
                 client_fail(client);
@@ -251,7 +332,9 @@ int client_send_file(Client *client, uint32_t stream, const void *head, size_t h
         }
         frame_header_encode(bytes, &header);
         memcpy(bytes + FRAME_HEADER_SIZE, head, head_size);
-        n = send(client->fd, bytes, sizeof(bytes), MSG_MORE | MSG_NOSIGNAL);
+        if (!client_batch_sent(client))
+                return -ECONNRESET;
+        n = client_writable(client) ? send(client->fd, bytes, sizeof(bytes), MSG_MORE | MSG_NOSIGNAL) : 0;
         if (n < 0 && errno != EAGAIN && errno != EINTR) {
                 n = -errno;
                 client_fail(client);

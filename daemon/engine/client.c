@@ -15,6 +15,7 @@
 #include "daemon/engine/limits.h"
 
 #define CLIENT_READ_BYTES (256 * 1024)
+#define LAZY_DELAY_USEC 1000
 #define CLIENT_LARGE_FRAME (64 * 1024)
 
 int client_set_init(ClientSet *set, struct event_base *base, const ClientOps *ops, void *userdata) {
@@ -22,10 +23,13 @@ int client_set_init(ClientSet *set, struct event_base *base, const ClientOps *op
         list_init(&set->clients);
         list_init(&set->flush);
         list_init(&set->ready);
+        list_init(&set->lazy);
         list_init(&set->dead);
         set->scratch = malloc(LIMIT_DATA_FRAME_BYTES);
         set->read_buffer = malloc(CLIENT_READ_BYTES);
-        return set->scratch && set->read_buffer ? 0 : -ENOMEM;
+        set->batch = malloc(LIMIT_BATCH_BYTES);
+        set->lazy_timer = evtimer_new(base, client_on_lazy_timer, set);
+        return set->scratch && set->read_buffer && set->batch && set->lazy_timer ? 0 : -ENOMEM;
 }
 
 static Client *client_free(Client *client) {
@@ -53,9 +57,13 @@ void client_set_deinit(ClientSet *set) {
         LIST_FOREACH(Client, client, &set->clients, link)
                 client_close(client);
         client_set_reap(set);
+        if (set->lazy_timer)
+                event_free(set->lazy_timer);
+        set->lazy_timer = NULL;
         free(set->scratch);
         free(set->read_buffer);
-        set->scratch = set->read_buffer = NULL;
+        free(set->batch);
+        set->scratch = set->read_buffer = set->batch = NULL;
 }
 
 void client_set_reap(ClientSet *set) {
@@ -294,6 +302,13 @@ int client_new(Client **ret_client, ClientSet *set, int fd, Error *reterr_error)
         return 0;
 }
 
+static void client_stream_unlazy(ClientStream *stream) {
+        if (!list_linked(&stream->lazy_link))
+                return;
+        list_remove(&stream->lazy_link);
+        stream->client->n_lazy--;
+}
+
 int client_stream_attach(ClientStream *stream, Client *client, uint32_t id, const ClientStreamOps *ops,
                          Error *reterr_error) {
         if (id == 0)
@@ -316,6 +331,7 @@ void client_stream_detach(ClientStream *stream) {
                 return;
         list_remove(&stream->link);
         list_remove(&stream->ready_link);
+        client_stream_unlazy(stream);
         stream->client->n_streams--;
         stream->client = NULL;
 }
@@ -328,6 +344,34 @@ ClientStream *client_stream_find(Client *client, uint32_t id) {
 }
 
 void client_stream_ready(ClientStream *stream) {
-        if (stream->client && !stream->client->closed && !list_linked(&stream->ready_link))
+        if (!stream->client || stream->client->closed)
+                return;
+        client_stream_unlazy(stream);
+        if (!list_linked(&stream->ready_link))
                 list_append(&stream->client->set->ready, &stream->ready_link);
+}
+
+void client_stream_lazily(ClientStream *stream) {
+        const struct timeval delay = { .tv_usec = LAZY_DELAY_USEC };
+        ClientSet *set;
+
+        if (!stream->client || stream->client->closed || list_linked(&stream->ready_link) ||
+            list_linked(&stream->lazy_link))
+                return;
+        set = stream->client->set;
+        if (!event_pending(set->lazy_timer, EV_TIMEOUT, NULL) && event_add(set->lazy_timer, &delay) < 0) {
+                client_stream_ready(stream);
+                return;
+        }
+        list_append(&set->lazy, &stream->lazy_link);
+        stream->client->n_lazy++;
+}
+
+void client_on_lazy_timer(evutil_socket_t fd, short what, void *userdata) {
+        ClientSet *set = userdata;
+
+        (void)fd;
+        (void)what;
+        LIST_FOREACH(ClientStream, stream, &set->lazy, lazy_link)
+                client_stream_ready(stream);
 }

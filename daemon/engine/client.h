@@ -41,6 +41,7 @@ typedef struct ClientStreamOps {
 struct ClientStream {
         List link;       /* in client->streams */
         List ready_link; /* in set->ready while it has something to do */
+        List lazy_link;  /* in set->lazy while what it has to do may wait */
         Client *client;  /* borrowed; NULL when not attached */
         uint32_t id;
         bool blocked;               /* waits until the connection is writable again */
@@ -54,11 +55,17 @@ struct ClientSet {
         List clients;
         List flush; /* clients with control frames to send */
         List ready; /* streams with something to do */
+        List lazy;  /* streams that may wait for company, or for lazy_timer */
         List dead;  /* clients to free at the end of the turn */
         size_t n_clients;
         size_t frame_bytes;   /* announced sizes of large frames that are not complete */
         uint8_t *scratch;     /* owned; one data frame */
         uint8_t *read_buffer; /* owned; what was just read, of whichever client */
+        uint8_t *batch;       /* owned; small frames of one client, sent together */
+        size_t batch_bytes;
+        Client *batch_client;     /* borrowed; NULL: the batch is empty */
+        bool pumping;             /* a batch may stay open */
+        struct event *lazy_timer; /* owned */
         uint8_t greeting[FRAME_HELLO_DAEMON_SIZE];
 };
 
@@ -75,6 +82,7 @@ struct Client {
         uint64_t n_received; /* bytes, over the connection */
         uint64_t n_handled;  /* bytes of the frames before the one that is being handled */
         uint32_t n_streams;
+        uint32_t n_lazy; /* of those, in set->lazy */
         uint32_t n_requests;
         size_t large; /* what this client has in set->frame_bytes */
         struct evbuffer *in;
@@ -121,8 +129,8 @@ int client_send_json(Client *client, const json_t *object);
 /** client_send_frame() - queue a small frame on a stream (ACK, the end of a subscription). */
 int client_send_frame(Client *client, FrameType type, uint32_t stream, const void *payload, size_t size);
 /**
- * client_send_data() - send a DATA frame right now, as far as the socket takes it; what is left is kept (at
- * most one frame)
+ * client_send_data() - send a DATA frame in this turn, small ones together, as far as the socket takes it;
+ * what is left is kept (at most one frame, or a batch of small ones)
  * @head:  RECORD_HEADER_SIZE bytes and what belongs to a record without bytes
  * @data:  size bytes or NULL
  *
@@ -160,5 +168,11 @@ ClientStream *client_stream_find(Client *client, uint32_t id);
 /** client_stream_ready() - on_pump() is called at the end of this turn. */
 void client_stream_ready(ClientStream *stream);
 
+/** client_stream_lazily() - on_pump() is called when something else is sent to this client, or a millisecond
+ * later: for what is worth no write of its own. */
+void client_stream_lazily(ClientStream *stream);
+
+/** client_on_lazy_timer() - the trampoline of set->lazy_timer; private to client*.c. */
+void client_on_lazy_timer(evutil_socket_t fd, short what, void *userdata);
 /** client_on_writable() - the trampoline of write_event; private to client*.c. */
 void client_on_writable(evutil_socket_t fd, short what, void *userdata);

@@ -17,6 +17,7 @@ LIMIT(  WAITING_WRITE_BYTES,     64 * 1024 * 1024,   "waiting-write-bytes")   /*
 LIMIT(  STDIN_WINDOW,            1024 * 1024,        NULL)/* a writer may send so far ahead */
 LIMIT(  DATA_FRAME_BYTES,        256 * 1024,         NULL)/* data in one frame to a client */
 LIMIT(  DATA_FRAME_SAFE_BYTES,   64 * 1024,          NULL)/* the same where it is not known what the socket takes */
+LIMIT(  BATCH_BYTES,             32 * 1024,          NULL)/* small frames to one client in one write */
 LIMIT(  SEND_BUFFER_BYTES,       512 * 1024,         NULL)/* asked for in the socket of a client that reads much */
 LIMIT(  PUMP_BYTES,              1024 * 1024,         NULL)/* data to one subscription in one turn */
 LIMIT(  SPLICE_BYTES,            1024 * 1024,        NULL)/* data from one pipe in one turn */

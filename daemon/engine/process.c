@@ -254,7 +254,7 @@ int process_transit(Process *process, ProcessEvent event) {
 
 void process_grown(Process *process) {
         LIST_FOREACH(ProcessReader, reader, &process->readers, link)
-                reader->on_grown(reader);
+                reader->on_grown(reader, false);
 }
 
 void process_changed(Process *process, unsigned changed) {
@@ -337,7 +337,9 @@ int process_record(Process *process, RecordKind kind, Source source, uint64_t ar
         if (r < 0)
                 (void)fprintf(stderr, "<4>process %" PRIu64 ": no '%s' record in its log: %s\n", process->id,
                               record_kind_name(kind), error.text);
-        process_grown(process);
+        /* what a client wrote comes to those who read along with the answer, or a moment later */
+        LIST_FOREACH(ProcessReader, reader, &process->readers, link)
+                reader->on_grown(reader, kind == RECORD_INPUT);
         return r;
 }
 

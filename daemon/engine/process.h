@@ -66,8 +66,9 @@ struct ProcessReader {
         uint64_t offset;  /* everything below has been had */
         pid_t client_pid; /* for people */
         bool lossless;
-        void (*on_grown)(ProcessReader *reader);   /* the log or the state has changed */
-        void (*on_removed)(ProcessReader *reader); /* the process goes away: unlink, end */
+        void (*on_grown)(ProcessReader *reader, bool lazily); /* the log or the state has changed; lazily: by
+                                                                 what can wait for company */
+        void (*on_removed)(ProcessReader *reader);            /* the process goes away: unlink, end */
 };
 
 /* Somebody who waits for a condition. */

@@ -27,7 +27,8 @@ static void reader_due(Reader *reader) {
                 list_append(&reader->set->due, &reader->due_link);
 }
 
-static void reader_on_grown(ProcessReader *reader) {
+static void reader_on_grown(ProcessReader *reader, bool lazily) {
+        (void)lazily;
         reader_due(CONTAINER_OF(reader, Reader, reader));
 }
 

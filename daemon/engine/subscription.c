@@ -276,8 +276,13 @@ static const ClientStreamOps subscription_ops = {
         .on_close = subscription_on_close,
 };
 
-static void subscription_on_grown(ProcessReader *reader) {
-        client_stream_ready(&CONTAINER_OF(reader, Subscription, reader)->stream);
+static void subscription_on_grown(ProcessReader *reader, bool lazily) {
+        Subscription *sub = CONTAINER_OF(reader, Subscription, reader);
+
+        if (lazily)
+                client_stream_lazily(&sub->stream);
+        else
+                client_stream_ready(&sub->stream);
 }
 
 static void subscription_on_removed(ProcessReader *reader) {

@@ -19,6 +19,7 @@ struct Writer {
         uint32_t run;
         uint64_t accepted;  /* of this writer */
         uint64_t stdin_end; /* stdin offset behind its last byte */
+        uint64_t told;      /* of those accepted, in the last ACK */
         uint64_t limit;     /* the last that was told */
         uint64_t taken;     /* the last that was told */
 };
@@ -77,6 +78,19 @@ uint64_t writer_limit(Writer *writer) {
         return MAX(writer->limit, MIN(writer_taken(writer) + LIMIT_STDIN_WINDOW, writer->accepted + room));
 }
 
+/* An ACK of its own costs two processes a wakeup: it waits a moment for company, unless the client has reason
+ * to wait for it. */
+static void writer_acknowledge(Writer *writer, bool at_once) {
+        const Process *process = writer->process;
+
+        if (at_once || !process || !process_is_alive(process) || process->run.run != writer->run ||
+            process->stdin_fd < 0 || writer->accepted >= writer->limit ||
+            writer->accepted - writer->told >= LIMIT_STDIN_WINDOW / 4)
+                client_stream_ready(&writer->stream);
+        else
+                client_stream_lazily(&writer->stream);
+}
+
 static bool writer_on_pump(ClientStream *stream) {
         Writer *writer = writer_of(stream);
         Error error = {};
@@ -89,6 +103,7 @@ static bool writer_on_pump(ClientStream *stream) {
         }
         writer->taken = writer_taken(writer);
         writer->limit = writer_limit(writer);
+        writer->told = writer->accepted;
         le64_put(payload, writer->accepted);
         le64_put(payload + 8, writer->taken);
         le64_put(payload + 16, writer->limit);
@@ -120,15 +135,18 @@ static int writer_on_frame(ClientStream *stream, const FrameHeader *header, cons
                 return error_set(reterr_error, ERROR_PROTOCOL,
                                  "input on stream %u goes beyond its limit, %" PRIu64, stream->id,
                                  writer->limit);
-        client_stream_ready(stream);
-        if (!writer->process)
+        if (!writer->process) {
+                client_stream_ready(stream);
                 return 0;
+        }
         r = process_input(writer->process, &from, position, payload + INPUT_HEADER_SIZE, size,
                           header->flags & FRAME_FLAG_EOF, &writer->accepted, &writer->stdin_end, &error);
         if (r < 0 && error.code == ERROR_NONE)
                 (void)error_set_errno(&error, r, "cannot accept input");
         if (r < 0)
                 writer_fail(writer, &error);
+        else
+                writer_acknowledge(writer, header->flags & FRAME_FLAG_EOF);
         return 0;
 }
 
@@ -144,7 +162,7 @@ static const ClientStreamOps writer_ops = {
 
 static void writer_on_change(ProcessWatch *watch, Process *process) {
         (void)process;
-        client_stream_ready(&CONTAINER_OF(watch, Writer, watch)->stream);
+        writer_acknowledge(CONTAINER_OF(watch, Writer, watch), false);
 }
 
 static void writer_on_removed(ProcessWatch *watch, Process *process) {
@@ -195,6 +213,7 @@ int writer_new(Writer **ret_writer, Client *client, Process *process, uint32_t s
                 return r;
         }
         writer->limit = writer_limit(writer);
+        writer->told = writer->accepted;
         list_append(&process->watches, &writer->watch.link);
         *ret_writer = writer;
         return 0;

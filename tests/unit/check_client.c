@@ -90,17 +90,21 @@ static void take_output(void) {
                 n_output += (size_t)n;
 }
 
-static void connect_client(void) {
+static void connect_client_by(int type) {
         Error error = {};
         int fds[2];
 
-        ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds), 0);
+        ck_assert_int_eq(socketpair(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds), 0);
         ck_assert_int_eq(client_new(&client, &set, fds[1], &error), 0);
         peer = fds[0];
         n_controls = n_closes = n_frames = n_stream_closes = n_pumped[0] = n_pumped[1] = 0;
         n_output = 0;
         sum = 0;
         memset(streams, 0, sizeof(streams));
+}
+
+static void connect_client(void) {
+        connect_client_by(SOCK_STREAM);
 }
 
 static void setup(void) {
@@ -324,6 +328,86 @@ START_TEST(a_frame_that_was_cut_arrives_whole)
 }
 END_TEST
 
+/* Says one small frame whenever it is asked: stream 1 an ACK, stream 2 data. */
+static bool small_on_pump(ClientStream *stream) {
+        static const uint8_t payload[RECORD_HEADER_SIZE + 8];
+
+        n_pumped[stream->id - 1]++;
+        if (stream->id == 1)
+                (void)client_send_frame(stream->client, FRAME_ACK, 1, payload, sizeof(payload));
+        else
+                (void)client_send_data(stream->client, 2, payload, RECORD_HEADER_SIZE,
+                                       payload + RECORD_HEADER_SIZE, 8);
+        return false;
+}
+
+static const ClientStreamOps small_ops = {
+        .on_frame = stream_on_frame,
+        .on_pump = small_on_pump,
+        .on_close = stream_on_close,
+};
+
+/* A client on a socket that keeps apart what was written apart. */
+static void small_setup(void) {
+        close(peer);
+        turn();
+        turn();
+        connect_client_by(SOCK_SEQPACKET);
+        greet();
+        for (uint32_t i = 0; i < 2; i++)
+                ck_assert_int_eq(client_stream_attach(&streams[i], client, i + 1, &small_ops, NULL), 0);
+}
+
+START_TEST(small_frames_of_a_turn_go_in_one_write)
+{
+        uint8_t bytes[4096];
+
+        small_setup();
+        client_stream_ready(&streams[0]);
+        client_stream_ready(&streams[1]);
+        turn();
+        ck_assert_int_eq(recv(peer, bytes, sizeof(bytes), 0),
+                         2 * (FRAME_HEADER_SIZE + RECORD_HEADER_SIZE + 8));
+        ck_assert_uint_eq(bytes[4], FRAME_ACK);
+        ck_assert_uint_eq(bytes[FRAME_HEADER_SIZE + RECORD_HEADER_SIZE + 8 + 4], FRAME_DATA);
+        ck_assert_int_eq(recv(peer, bytes, sizeof(bytes), 0), -1);
+}
+END_TEST
+
+START_TEST(what_may_wait_goes_with_what_may_not)
+{
+        uint8_t bytes[4096];
+
+        small_setup();
+        client_stream_lazily(&streams[0]);
+        ck_assert_uint_eq(client->n_lazy, 1);
+        client_stream_ready(&streams[1]);
+        turn();
+        ck_assert_uint_eq(n_pumped[0], 1);
+        ck_assert_uint_eq(client->n_lazy, 0);
+        ck_assert_int_eq(recv(peer, bytes, sizeof(bytes), 0),
+                         2 * (FRAME_HEADER_SIZE + RECORD_HEADER_SIZE + 8));
+}
+END_TEST
+
+START_TEST(what_may_wait_does_not_wait_for_ever)
+{
+        small_setup();
+        client_stream_lazily(&streams[0]);
+        client_set_pump(&set);
+        ck_assert_uint_eq(n_pumped[0], 0);
+        ck_assert_int_eq(event_base_loop(base, EVLOOP_ONCE), 0); /* until the timer */
+        turn();
+        ck_assert_uint_eq(n_pumped[0], 1);
+        ck_assert_uint_eq(client->n_lazy, 0);
+        client_stream_lazily(&streams[0]); /* and one that goes away meanwhile is not asked */
+        client_stream_detach(&streams[0]);
+        ck_assert_int_eq(event_base_loop(base, EVLOOP_ONCE), 0);
+        turn();
+        ck_assert_uint_eq(n_pumped[0], 1);
+}
+END_TEST
+
 START_TEST(stream_ids_are_one_of_a_kind)
 {
         static ClientStream many[LIMIT_STREAMS_PER_CLIENT + 1];
@@ -363,6 +447,9 @@ static Suite *client_suite(void) {
         tcase_add_test(out, a_client_that_reads_no_replies_is_not_read_from);
         tcase_add_test(out, two_streams_share_a_socket_that_was_full);
         tcase_add_test(out, a_frame_that_was_cut_arrives_whole);
+        tcase_add_test(out, small_frames_of_a_turn_go_in_one_write);
+        tcase_add_test(out, what_may_wait_goes_with_what_may_not);
+        tcase_add_test(out, what_may_wait_does_not_wait_for_ever);
         tcase_add_test(of_streams, stream_ids_are_one_of_a_kind);
         suite_add_tcase(suite, in);
         suite_add_tcase(suite, out);
