@@ -9,7 +9,7 @@ import subprocess
 import threading
 
 from pmux_daemon import alive, fd_count, wait_until
-from pmux_test import PmuxTest, scale
+from pmux_test import SANITIZED, PmuxTest, scale
 
 
 class Batch(PmuxTest):
@@ -218,7 +218,8 @@ class Batch(PmuxTest):
         process.stdout.close()
         self.assertEqual(process.wait(30), 0)
         self.assertEqual(n_lines, n)
-        self.assertLess(peak, (8 << 20) + 64 * n)
+        if not SANITIZED:  # freed memory is kept for a while there
+            self.assertLess(peak, (8 << 20) + 64 * n)
         self.assertLess(peak_fds, fds + 40)
         wait_until(lambda: not client.list(), what="all to be forgotten")
 
