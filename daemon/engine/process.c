@@ -126,9 +126,15 @@ int process_make_dir(Process *process, Error *reterr_error) {
                 return r;
         if (process_take_spare(process, path))
                 return 0;
-        if (mkdir(path, 0700) < 0 && errno != EEXIST)
+        if (mkdir(path, 0700) >= 0)
+                return 0;
+        if (errno != EEXIST)
                 return error_set_errno(reterr_error, errno, "cannot make the directory '%s'", path);
-        return 0;
+        /* An engine that was killed before it had stored that there is such a process left it. */
+        r = log_remove(path);
+        if (r >= 0)
+                r = stdin_log_remove(path);
+        return r < 0 ? error_set_errno(reterr_error, r, "cannot empty the directory '%s'", path) : 0;
 }
 
 Process *process_free(Process *process) {

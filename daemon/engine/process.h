@@ -140,7 +140,8 @@ struct Process {
  */
 int process_new(Process **ret_process, ProcessHost *host, uint64_t id, ProcessConfig *config,
                 Error *reterr_error);
-/** process_make_dir() - make its directory, if it is not there. Return: 0; -ENOSPC, -errno of mkdir(2). */
+/** process_make_dir() - make the directory of a new process, with nothing of another in it. Return: 0;
+ * -ENOSPC, -errno of mkdir(2) or unlink(2). */
 int process_make_dir(Process *process, Error *reterr_error);
 Process *process_free(Process *process);
 DEFINE_CLEANUP(Process *, process_free);

@@ -3,6 +3,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import threading
@@ -96,6 +97,26 @@ class Recovery(PmuxTest):
         self.assertEqual(left, [], "directories of processes that were removed")
 
     test_before_each_kind_of_system_call.seconds = 40
+
+    def test_what_lies_where_a_new_process_goes(self):
+        """An engine that was killed before it stored a process leaves a directory, perhaps with input in it:
+        the next process gets the same number, and nothing of what is there."""
+        client = self.client(reconnect=True)
+        first = client.run(["/bin/cat"])
+        stream = client.open_stdin(first["id"])
+        stream.write(b"of another\n", eof=True)
+        self.assert_code(self.ended(client, first["id"], for_="empty"), 0)
+        directory = os.path.join(self.daemon.state_dir, "processes")
+        shutil.copytree(os.path.join(directory, str(first["id"])),
+                        os.path.join(directory, str(first["id"] + 1)))
+        self.daemon.kill_engine()
+        second, subscription = client.run(["/bin/cat"], subscribe={"until": "closed"})
+        self.assertEqual(second["id"], first["id"] + 1)
+        stream = client.open_stdin(second["id"])
+        stream.write(b"its own\n", eof=True)
+        records = subscription.collect()
+        self.assertEqual([(r.offset, r.data) for r in records if r.kind == K_DATA], [(0, b"its own\n")])
+        self.assertEqual(len([r for r in records if r.kind == K_START]), 1)
 
     def test_killed_again_while_it_recovers(self):
         client = self.client(reconnect=True)
