@@ -12,7 +12,7 @@
  *   bt echo pipe|socketpair N                32-byte line through cat
  *   bt srv-spawn N | bt srv-echo N           the same behind a Unix socket
  *   bt many N ARGV...                        N children with 3 pipes each, kept
- *   bt relay [-s] SOCK CLIENTS ARGV...       child's stdout to CLIENTS sockets
+ *   bt relay [-s] [-w N] SOCK CLIENTS ARGV... child's stdout to CLIENTS sockets; -w: look for a text N times
  *
  * Latencies are printed as one nanosecond count per line.
  * The payload is lines of 99 'Q' and a newline, so that a sink can count
@@ -511,13 +511,16 @@ static int many(char **argv) {
 
 static int relay(int argc, char **argv) {
         struct sockaddr_un a = { .sun_family = AF_UNIX };
-        int o, use_splice = 0, n, fd[3], st, l, *c;
+        int o, use_splice = 0, n_waits = 0, n, fd[3], st, l, *c;
         static char buf[65536];
         ssize_t r;
         pid_t pid;
 
-        while ((o = getopt(argc, argv, "+s")) != -1)
-                use_splice = o == 's';
+        while ((o = getopt(argc, argv, "+sw:")) != -1)
+                if (o == 'w')
+                        n_waits = atoi(optarg);
+                else
+                        use_splice = 1;
         argv += optind;
         strncpy(a.sun_path, argv[0], sizeof a.sun_path - 1);
         n = atoi(argv[1]);
@@ -533,9 +536,13 @@ static int relay(int argc, char **argv) {
                 while (splice(fd[1], NULL, c[0], NULL, 1 << 20, SPLICE_F_MOVE) > 0)
                         ;
         } else {
-                while ((r = read(fd[1], buf, sizeof buf)) > 0)
+                while ((r = read(fd[1], buf, sizeof buf)) > 0) {
                         for (int i = 0; i < n; i++)
                                 write_all(c[i], buf, r);
+                        for (int i = 0; i < n_waits; i++)
+                                if (memmem(buf, r, "\n>>> ", 5))
+                                        return 1;
+                }
         }
         waitpid(pid, &st, 0);
         return 0;

@@ -370,6 +370,7 @@ class Candidate:
     max_stream = 1024 * MIB  # W4 W5 W7: bytes at most
     framed = False  # W4 W5 W7: the streams are frames of pmux's protocol
     slow = 0        # W7: how many of the clients, the last, will not read
+    waits = None    # W15: (kind, n): what waits beside the stream; a class that can has ()
     why = {}        # workload -> why it is left out
 
     def __init__(self, box):
@@ -433,6 +434,10 @@ class Candidate:
     def idle_clients(self, n): raise Skip("-")          # W12: connect so many, who ask nothing
     def keep(self, argvs): raise Skip("-")              # W8 W13: start these
     def restart(self): raise Skip("-")                  # W8: after kill -9 of daemon()
+    def ask(self, n, cursor): raise Skip("-")           # W14: [ns]; cursor: one is moved, too
+    def settle(self): pass                              # W15: what the stream gave the daemon to do is done
+    def wait_on(self, ids, kind, n): raise Skip("-")    # W15: n waits, spread over these processes
+    def batch(self, path): raise Skip("-")              # W16: [(label, argv, env)]: `true` for each line, 2 at a time
     def daemon(self): return self.pids()[0]
     def running(self): return set()                     # W8: pids it says it runs
     def output(self, i): return b""                     # W8: output it gives of child i

@@ -4,6 +4,7 @@
  *
  *   pmux-bench SOCKET spawn N           N times: run /bin/true, until its exit record has come
  *   pmux-bench SOCKET echo N            a 32-byte line to a running cat and back
+ *   pmux-bench SOCKET ask N             the same by `ask`, with its answer; ask-cursor: moving a cursor
  *   pmux-bench SOCKET many N ARGV...    start N processes and leave them
  *
  * Latencies are printed as one nanosecond count per line. */
@@ -198,22 +199,30 @@ static void spawn(unsigned n) {
         }
 }
 
-static void echo(unsigned n) {
-        char params[TEXT_MAX], id[32] = {};
-        uint8_t input[INPUT_HEADER_SIZE + 32];
-        const uint8_t *bytes;
+/* Begins a cat; what it writes comes on stream 1, if 'more' asks for that. */
+static void run_cat(const char *more, char ret_id[static 32]) {
+        char params[TEXT_MAX];
         Frame frame;
         const char *at;
 
-        request(1, "run", "\"argv\":[\"/bin/cat\"],\"subscribe\":{\"stream\":1,\"credit\":" NO_LIMIT "}");
+        (void)snprintf(params, sizeof(params), "\"argv\":[\"/bin/cat\"]%s", more);
+        request(1, "run", params);
         do
                 frame = next_frame();
         while (frame.header.type != FRAME_CONTROL);
         at = memmem(frame.payload, frame.header.size, "\"result\":", 9);
         at = at ? memmem(at, frame.header.size - (size_t)(at - (const char *)frame.payload), "\"id\":", 5)
                 : NULL;
-        if (!at || sscanf(at + 5, " %31[0-9]", id) != 1)
+        if (!at || sscanf(at + 5, " %31[0-9]", ret_id) != 1)
                 die("no id in the reply");
+}
+
+static void echo(unsigned n) {
+        char params[TEXT_MAX], id[32] = {};
+        uint8_t input[INPUT_HEADER_SIZE + 32];
+        const uint8_t *bytes;
+
+        run_cat(",\"subscribe\":{\"stream\":1,\"credit\":" NO_LIMIT "}", id);
         (void)snprintf(params, sizeof(params), "\"target\":%s,\"stream\":2", id);
         request(2, "open-stdin", params);
         wait_for_reply();
@@ -233,6 +242,27 @@ static void echo(unsigned n) {
         (void)snprintf(params, sizeof(params), "\"target\":%s", id);
         request(3, "close-stdin", params);
         wait_for_record(1, RECORD_END);
+}
+
+static void ask(unsigned n, bool moves_cursor) {
+        static const char line[] = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\\n"; /* 32 bytes to the cat */
+        char params[TEXT_MAX], id[32] = {};
+        Frame frame;
+
+        run_cat("", id);
+        (void)snprintf(params, sizeof(params), "\"target\":%s,\"for\":\"line\",\"data\":\"%s\"%s", id, line,
+                       moves_cursor ? "" : ",\"cursor\":null");
+        for (unsigned i = 0; i < n; i++) {
+                int64_t start = now_nsec();
+
+                request(i + 2, "ask", params);
+                do
+                        frame = next_frame();
+                while (frame.header.type != FRAME_CONTROL);
+                if (!memmem(frame.payload, frame.header.size, line, sizeof(line) - 1))
+                        die("not the answer");
+                printf("%lld\n", (long long)(now_nsec() - start));
+        }
 }
 
 static void many(unsigned n, char **argv) {
@@ -258,7 +288,7 @@ int main(int argc, char **argv) {
         unsigned n = argc >= 4 ? (unsigned)strtoul(argv[3], NULL, 10) : 0;
 
         if (n == 0) {
-                (void)fprintf(stderr, "pmux-bench SOCKET spawn|echo|many N [ARGV...]\n");
+                (void)fprintf(stderr, "pmux-bench SOCKET spawn|echo|ask|ask-cursor|many N [ARGV...]\n");
                 return 2;
         }
         connect_to(argv[1]);
@@ -266,6 +296,8 @@ int main(int argc, char **argv) {
                 spawn(n);
         else if (strcmp(argv[2], "echo") == 0)
                 echo(n);
+        else if (strcmp(argv[2], "ask") == 0 || strcmp(argv[2], "ask-cursor") == 0)
+                ask(n, argv[2][3] == '-');
         else if (strcmp(argv[2], "many") == 0 && argc >= 5)
                 many(n, argv + 4);
         else

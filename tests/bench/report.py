@@ -21,8 +21,11 @@ def table(cols, rows):
     return "\n".join("| " + " | ".join(x.ljust(w) for x, w in zip(line, width)) + " |" for line in lines)
 
 
-def verdict(met):
-    return "not measured" if met is None else "met" if met else "MISSED"
+def verdict(target, result):
+    met = target.met(result)
+    if target.value(result, "pmux") is None:
+        return "not measured"
+    return "no bound" if target.bound is None else "not measured" if met is None else "met" if met else "MISSED"
 
 
 def targets(result, candidates):
@@ -31,11 +34,11 @@ def targets(result, candidates):
     rows = {}
     for t in TARGETS:
         rows[t.name] = {"target": t.words(), "pmux": t.value(result, "pmux"), "limit": t.limit(result), "unit": t.unit,
-                        "ratio": t.ratio(result, "pmux") if t.of else None, "": verdict(t.met(result)),
+                        "ratio": t.ratio(result, "pmux") if t.of else None, "": verdict(t, result),
                         **{p: t.value(result, p) for p in peers}}
-    met = [t.met(result) for t in TARGETS]
+    said = [rows[t.name][""] for t in TARGETS]
     return (table(["target", "pmux", "limit", "ratio", "", "unit", *peers], rows)
-            + f"\n\n{met.count(True)} met, {met.count(False)} missed, {met.count(None)} not measured\n")
+            + f"\n\n{said.count('met')} met, {said.count('MISSED')} missed, {said.count('not measured')} not measured\n")
 
 
 def into_page(path, result, candidates):

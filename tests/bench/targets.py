@@ -9,6 +9,7 @@ class Target:
 
     of: the row of the workload that the bound is a multiple of; None: the bound is the figure's own.
     most: True: at most the bound; False: at least.
+    bound: None: the figure is shown, with its ratio, and held to nothing.
     row: the workload's row for a candidate, where that is not its name.
     """
 
@@ -38,17 +39,23 @@ class Target:
 
     def met(self, result, candidate="pmux"):
         ratio = self.ratio(result, candidate)
-        if ratio is None:
+        if ratio is None or self.bound is None:
             return None
         return ratio <= self.bound if self.most else ratio >= self.bound
 
     def words(self):
+        if self.bound is None:
+            return f"beside {self.of}" if self.of else "shown"
         bound = f"{self.bound:g}"
         return f"{'≤' if self.most else '≥'} {bound}{' × ' + self.of if self.of else self.unit and ' ' + self.unit}"
 
 
 def at(n):
     return lambda candidate: f"{candidate} @{n}"
+
+
+def waits(what):
+    return lambda candidate: f"{candidate} {what}"
 
 
 def beside(n, kind):
@@ -63,6 +70,11 @@ def command(label):
         return lambda rows: min((r for r in rows if rows[r].get("by") == candidate), key=lambda r: rows[r]["med ms"],
                                 default=None)
     return of
+
+
+def one_of(**rows):
+    """A row named for each candidate, where its name says nothing of the command."""
+    return rows.get
 
 
 def question(label):
@@ -106,4 +118,18 @@ TARGETS = (
     Target("W13 controlled", 13, "controlled", 1000, most=False),
     Target("W13 captured of 5", 13, "captured", 5, most=False),
     Target("W13 exits known of 5", 13, "exits known", 5, most=False),
+    Target("W14 `ask` and its answer, one CPU", 14, "1cpu p50 us", None, RELAY, unit="µs"),
+    Target("W14 the same, moving a cursor", 14, "cursor p50 us", None, unit="µs"),
+    Target("W15 blocks, beside each pattern waited for: CPU", 15, "each s/GB", None, "limit-relay blk text",
+           row=waits("blk pattern"), unit="s/GB"),
+    Target("W15 blocks, beside each separator: CPU", 15, "each s/GB", None, "limit-relay blk text",
+           row=waits("blk separator"), unit="s/GB"),
+    Target("W15 lines, beside each pattern: CPU", 15, "each s/GB", None, "limit-relay line text",
+           row=waits("line pattern"), unit="s/GB"),
+    Target("W15 lines, beside each separator: CPU", 15, "each s/GB", None, "limit-relay line text",
+           row=waits("line separator"), unit="s/GB"),
+    Target("W15 memory of a wait for a pattern", 15, "KiB/wait", None, row=waits("memory pattern"), unit="KiB"),
+    Target("W15 memory of a wait for a separator", 15, "KiB/wait", None, row=waits("memory separator"), unit="KiB"),
+    Target("W16 batch of 1,000 `true`, 2 at a time", 16, "med s", None, "xargs -P 2",
+           row=one_of(pmux="pmux batch -j 2", tsp="tsp -S 2"), unit="s"),
 )

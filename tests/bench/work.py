@@ -195,6 +195,7 @@ def stream_once(c, total, chunk, clients, slow=0, limit=60, idle=4):
         time.sleep(0.05)
         t0 = gate.open()
         res = sink.result()
+        c.settle()
         cpu, rss = watch.end()
         sent = gate.sent()
     finally:

@@ -26,8 +26,16 @@ class Limit(Candidate):
         return [Cmd("true", "its exit", ["true"]),
                 Cmd("sh -c true", "its exit", ["sh", "-c", "true"])]
 
+    def ask(self, n, cursor):
+        if cursor:
+            raise Skip("-")
+        return self.echo(n)
+
     def questions(self):
         return [("true", ["true"], None)]
+
+    def batch(self, path):
+        return [("xargs -P 2", ["xargs", "-a", path, "-P", "2", "-n", "1", "true"], None)]
 
     def stream(self, argv, clients):
         if clients != 1:
@@ -46,6 +54,7 @@ class LimitVfork(Limit):
     def echo(self, n): raise Skip("-")
     def oneshot(self): raise Skip("-")
     def questions(self): raise Skip("-")
+    def batch(self, path): raise Skip("-")
     def stream(self, argv, clients): raise Skip("-")
     def spawn_many(self, n): raise Skip("-")
 
@@ -89,6 +98,7 @@ class LimitRelay(LimitVfork):
     """The least daemon: one read/write loop between child pipes and Unix sockets."""
     name = "limit-relay"
     flags = ()
+    waits = ()
 
     def spawn_wait(self, n): return self.numbers("srv-spawn", n)
     def echo(self, n): return self.numbers("srv-echo", n)
@@ -96,7 +106,8 @@ class LimitRelay(LimitVfork):
 
     def stream(self, argv, clients):
         path = self.path("sock")
-        self.p = self.box.popen([self.box.bt, "relay", *self.flags, path, str(clients), *argv])
+        looks = ("-w", str(self.waits[1])) if self.waits else ()
+        self.p = self.box.popen([self.box.bt, "relay", *self.flags, *looks, path, str(clients), *argv])
         wait_for(lambda: os.path.exists(path), 5)
         out = []
         for _ in range(clients):
@@ -110,6 +121,7 @@ class LimitSplice(LimitRelay):
     """The same with splice(2): no copy through the daemon's memory."""
     name = "limit-splice"
     flags = ("-s",)
+    waits = None
     def spawn_wait(self, n): raise Skip("-")
     def echo(self, n): raise Skip("-")
 

@@ -6,8 +6,10 @@ import os
 import signal
 import socket
 import struct
+import threading
+import time
 
-from core import Candidate, Cmd, wait_for
+from core import Candidate, Cmd, cpu_ns, now, wait_for
 
 HELLO, CONTROL, DATA = 1, 2, 3
 NO_LIMIT = 2**63 - 1
@@ -58,6 +60,52 @@ class Connection:
         return reply["result"]
 
 
+class Waits:
+    """Requests that wait for what does not come. A read gathers some MiB at most, then the next goes on there."""
+
+    READ_BYTES, EACH = 8 << 20, 200
+
+    def __init__(self, path, ids, kind, n):
+        self.kind, self.failed, self.connections = kind, None, []
+        while n > 0:
+            c = Connection(path)
+            c.asked = {}
+            for i in range(min(n, self.EACH)):
+                self.ask(c, ids[(n - i) % len(ids)], 0)
+            c.call("daemon-status")  # all of them have arrived
+            n -= min(n, self.EACH)
+            self.connections.append(c)
+            threading.Thread(target=self.follow, args=(c,), daemon=True).start()
+
+    def ask(self, c, target, offset):
+        c.n += 1
+        c.asked[c.n] = target, offset
+        if self.kind == "pattern":
+            method, params = "wait", {"targets": [target], "conditions": [
+                {"for": "pattern", "pattern": "ready on port ([0-9]+)"}]}
+        else:
+            method, params = "read", {"target": target, "for": "separator", "separator": "\n>>> ", "from": offset,
+                                      "cursor": None, "max_bytes": self.READ_BYTES}
+        c.send(CONTROL, json.dumps({"jsonrpc": "2.0", "id": c.n, "method": method, "params": params}).encode())
+
+    def follow(self, c):
+        try:
+            while True:
+                reply = json.loads(c.receive()[2])
+                target, offset = c.asked.pop(reply["id"])
+                if reply.get("result", {}).get("reason") == "eof":
+                    continue
+                if "error" not in reply or reply["error"]["data"]["code"] != "too-large":
+                    raise OSError(f"a wait ended: {reply}")
+                self.ask(c, target, offset + self.READ_BYTES)
+        except (OSError, ValueError, KeyError) as e:
+            self.failed = self.failed or str(e)
+
+    def end(self):
+        for c in self.connections:
+            c.s.shutdown(socket.SHUT_RDWR)
+
+
 def as_json(argv):
     out = []
     for a in argv:
@@ -71,6 +119,7 @@ def as_json(argv):
 class Pmux(Candidate):
     name = "pmux"
     framed = True
+    waits = ()
 
     def missing(self):
         for tool in ("pmux", "pmuxd", "pmux-bench", "make-log"):
@@ -85,6 +134,7 @@ class Pmux(Candidate):
 
     def start(self):
         self.fds = []
+        self.waiting = None
         self.up()
 
     def up(self):
@@ -105,6 +155,9 @@ class Pmux(Candidate):
 
     def stop(self):
         self.control = None
+        if self.waiting:
+            self.waiting.end()
+        self.waiting = None
 
     def pids(self): return [self.keeper, self.engine]
 
@@ -119,8 +172,17 @@ class Pmux(Candidate):
         return [Cmd("pmux run", "its exit", [pmux, "run", "--", "true"], self.env()),
                 Cmd("pmux run -d", "started", [pmux, "run", "-d", "--", "true"], self.env())]
 
+    def ask(self, n, cursor): return self.numbers("ask-cursor" if cursor else "ask", n)
+
     def stream(self, argv, clients):
-        made = self.control.call("run", argv=argv)
+        keep = {}
+        if self.waits:
+            keep["retention_bytes"] = self.keeps  # what is looked at late is still there
+            # The end of the run would answer each read with all that it gathered.
+            argv = ["sh", "-c", '"$@"; sleep 1000', "sh", *argv]
+        made = self.control.call("run", argv=argv, **keep)
+        if self.waits:
+            self.wait_on([made["id"]], *self.waits)
         fds = []
         for i in range(clients):
             c = Connection(self.sock())
@@ -129,11 +191,33 @@ class Pmux(Candidate):
             fds.append(c.s.detach())
         return fds
 
+    def wait_on(self, ids, kind, n):
+        self.waiting = Waits(self.sock(), ids, kind, n)
+
+    def settle(self):
+        """Until the engine has looked at all that the stream brought."""
+        if not self.waiting:
+            return
+        last, since = cpu_ns([self.engine]), now()
+        end = since + 60 * 10**9
+        while now() - since < 3 * 10**8 and now() < end:
+            time.sleep(0.02)
+            cpu = cpu_ns([self.engine])
+            if cpu - last > 10**6:
+                last, since = cpu, now()
+        if self.waiting.failed:
+            raise OSError(self.waiting.failed)
+
     def spawn_many(self, n):
         self.numbers("many", n, self.box.sleeper, "1000000")
 
     def list_cmd(self):
         return [self.tool("pmux"), "ps"], self.env()
+
+    def batch(self, path):
+        pmux = self.tool("pmux")
+        return [("pmux batch -j 2", [pmux, "-q", "batch", "-j", "2", path], self.env()),
+                ("pmux batch -j 2 --rm", [pmux, "-q", "batch", "--rm", "-j", "2", path], self.env())]
 
     def questions(self):
         ids = [self.control.call("run", argv=[self.box.sleeper, "1000000"])["id"] for _ in range(10)]
@@ -196,7 +280,7 @@ class Pmux(Candidate):
 class PmuxKeeper(Pmux):
     """The whole daemon gone: keeper and engine."""
     name = "pmux (keeper killed)"
-    why = {n: "as pmux" for n in (*range(1, 8), *range(9, 14))}
+    why = {n: "as pmux" for n in (*range(1, 8), *range(9, 17))}
 
     def daemon(self): return [self.keeper, self.engine]
     def restart(self): self.up()

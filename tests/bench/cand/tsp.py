@@ -47,6 +47,12 @@ class Tsp(Candidate):
             subprocess.run(["tsp", "-n", self.box.sleeper, "1000000"], env=self.env(),
                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=20)
 
+    def batch(self, path):
+        self.sh("tsp", "-S", "2")
+        script = ("while read -r line; do tsp -n $line; done <\"$1\" >/dev/null; "
+                  "while tsp | grep -qE '^[0-9]+ +(queued|running)'; do tsp -w; done; tsp -C")
+        return [("tsp -S 2", ["sh", "-c", script, "sh", path], self.env())]
+
     def list_cmd(self): return ["tsp"], self.env()
 
     def keep(self, argvs):
