@@ -151,9 +151,10 @@ static void terms_free(Wait *wait) {
         Terms *terms = wait->data;
 
         for (size_t i = 0; i < terms->n; i++) {
-                if (terms->terms[i].reader)
+                if (terms->terms[i].reader) {
                         reader_stop(terms->terms[i].reader);
-                free(CONTAINER_OF(terms->terms[i].reader, TermReader, reader));
+                        free(CONTAINER_OF(terms->terms[i].reader, TermReader, reader));
+                }
                 json_decref(terms->terms[i].found);
         }
 }

@@ -6,7 +6,7 @@ import time
 
 from pmux_client import RpcError
 from pmux_daemon import rss_bytes, wait_until
-from pmux_test import PmuxTest, scale
+from pmux_test import SANITIZED, PmuxTest, scale
 
 SECOND = 1000000
 
@@ -112,7 +112,8 @@ class WaitConditions(PmuxTest):
         began = cpu_seconds(engine)
         time.sleep(1)  # what is measured: a second of rest
         self.assertLess(cpu_seconds(engine) - began, 0.05)
-        self.assertLess(per_wait, 6 << 10)  # measured: 1.9 KiB
+        if not SANITIZED:  # which allocates more for each
+            self.assertLess(per_wait, 6 << 10)  # measured: 1.9 KiB
         for k in range(n_each):
             for target in targets:
                 client.write(target, b"mark%dx\n" % k)
