@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /* Bytes of any encoding to UTF-8. UTF-8 itself is done here, one replacement for each maximal part of a
- * character as Unicode recommends; all else by iconv(3). */
+ * character as Unicode recommends, and latin-1, so that a static program has both without the modules of
+ * iconv(3); all else by that. */
 
 #include <errno.h>
 #include <iconv.h>
@@ -21,6 +22,7 @@ static const char replacement[] = "\xef\xbf\xbd";
 
 struct PmuxDecoder {
         bool is_utf8;
+        bool is_latin1;
         bool refuse;
         size_t unit; /* bytes that are skipped where iconv finds none to be valid */
         iconv_t conversion;
@@ -120,6 +122,26 @@ static ssize_t decode_utf8(PmuxDecoder *decoder, const uint8_t *p, size_t size, 
         return r;
 }
 
+/* ---- latin-1 ---- */
+
+/* Every byte is the character of its number. */
+static ssize_t decode_latin1(PmuxDecoder *decoder, const uint8_t *p, size_t size) {
+        char *out;
+        int r;
+
+        r = make_room(decoder, 2 * size);
+        if (r < 0)
+                return r;
+        out = decoder->text + decoder->text_size;
+        for (size_t i = 0; i < size; i++) {
+                if (p[i] >= 0x80)
+                        *out++ = (char)(0xc0 | p[i] >> 6);
+                *out++ = (char)(p[i] < 0x80 ? p[i] : 0x80 | (p[i] & 0x3f));
+        }
+        decoder->text_size = (size_t)(out - decoder->text);
+        return 0;
+}
+
 /* ---- everything else ---- */
 
 static ssize_t decode_other(PmuxDecoder *decoder, const uint8_t *p, size_t size, const uint64_t *offsets,
@@ -158,6 +180,8 @@ static ssize_t decode_other(PmuxDecoder *decoder, const uint8_t *p, size_t size,
 
 static ssize_t decode(PmuxDecoder *decoder, const uint8_t *p, size_t size, const uint64_t *offsets,
                       uint64_t offset) {
+        if (decoder->is_latin1)
+                return decode_latin1(decoder, p, size);
         return decoder->is_utf8 ? decode_utf8(decoder, p, size, offsets, offset)
                                 : decode_other(decoder, p, size, offsets, offset);
 }
@@ -217,7 +241,7 @@ static int finish(PmuxDecoder *decoder) {
                 decoder->n_carry = 0;
                 return on_invalid(decoder, decoder->carry_offsets[0], decoder->carry[0]);
         }
-        if (decoder->is_utf8)
+        if (decoder->is_utf8 || decoder->is_latin1)
                 return 0;
         r = make_room(decoder, 64);
         if (r < 0)
@@ -265,6 +289,13 @@ static const char *known_name(const char *encoding, char *buffer, size_t size) {
         return buffer;
 }
 
+static bool is_one_of(const char *name, const char *const *names) {
+        while (name && *names)
+                if (strcasecmp(name, *names++) == 0)
+                        return true;
+        return false;
+}
+
 static size_t unit_of(const char *name) {
         if (strncasecmp(name, "UTF-16", 6) == 0 || strncasecmp(name, "UCS-2", 5) == 0)
                 return 2;
@@ -273,6 +304,9 @@ static size_t unit_of(const char *name) {
 
 int pmux_decoder_new(PmuxDecoder **ret_decoder, const char *encoding, unsigned flags,
                      PmuxError *reterr_error) {
+        static const char *const utf8[] = { "UTF-8", "UTF8", NULL };
+        static const char *const latin1[] = { "latin1",     "l1",       "ISO-8859-1", "ISO8859-1",
+                                              "ISO_8859-1", "ISO88591", "8859_1",     NULL };
         PmuxDecoder *decoder;
         Error error = {};
         const char *name;
@@ -282,13 +316,14 @@ int pmux_decoder_new(PmuxDecoder **ret_decoder, const char *encoding, unsigned f
                 return error_export(reterr_error, &error, -ENOMEM);
         decoder->conversion = (iconv_t)-1;
         name = known_name(encoding, decoder->name, sizeof(decoder->name));
-        decoder->is_utf8 = name && (strcasecmp(name, "UTF-8") == 0 || strcasecmp(name, "UTF8") == 0);
+        decoder->is_utf8 = is_one_of(name, utf8);
+        decoder->is_latin1 = is_one_of(name, latin1);
         decoder->refuse = flags & PMUX_DECODE_REFUSE;
-        if (name && !decoder->is_utf8) {
+        if (name && !decoder->is_utf8 && !decoder->is_latin1) {
                 decoder->unit = unit_of(name);
                 decoder->conversion = iconv_open("UTF-8", name);
         }
-        if (!decoder->is_utf8 && decoder->conversion == (iconv_t)-1) {
+        if (!decoder->is_utf8 && !decoder->is_latin1 && decoder->conversion == (iconv_t)-1) {
                 (void)pmux_decoder_free(decoder);
                 return error_export(
                         reterr_error, &error,

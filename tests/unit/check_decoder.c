@@ -4,7 +4,10 @@
 
 #include "client/libpmux/pmux-text.h"
 
+#include <dlfcn.h>
 #include <errno.h>
+#include <iconv.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -16,6 +19,15 @@
 
 static char text[512];
 static size_t text_size;
+
+static bool iconv_refused; /* as on a machine without the modules of iconv */
+
+iconv_t iconv_open(const char *to, const char *from) {
+        iconv_t (*real)(const char *, const char *) = dlsym(RTLD_NEXT, "iconv_open");
+
+        errno = EINVAL;
+        return iconv_refused ? (iconv_t)-1 : real(to, from);
+}
 
 /* Decodes bytes cut at 'cut', or one by one with -1. Return: of the first call that failed, else 0. */
 static int decode(const char *encoding, unsigned flags, const char *data, size_t size, int cut,
@@ -151,6 +163,48 @@ START_TEST(an_unknown_encoding_is_refused)
 }
 END_TEST
 
+static const char *const latin1_names[] = { "latin-1", "LATIN1", "iso-8859-1", "8859_1" };
+
+START_TEST(latin1_is_what_iconv_says_of_every_byte)
+{
+        char all[256], expected[512], *in = all, *out = expected;
+        size_t in_left = sizeof(all), out_left = sizeof(expected), size;
+        iconv_t conversion = iconv_open("UTF-8", "ISO-8859-1");
+        PmuxDecoder *decoder = NULL;
+        const char *piece;
+
+        ck_assert_ptr_ne(conversion, (iconv_t)-1);
+        for (size_t i = 0; i < sizeof(all); i++)
+                all[i] = (char)i;
+        ck_assert_uint_eq(iconv(conversion, &in, &in_left, &out, &out_left), 0);
+        ck_assert_int_eq(iconv_close(conversion), 0);
+        ck_assert_int_eq(pmux_decoder_new(&decoder, latin1_names[_i], PMUX_DECODE_REFUSE, NULL), 0);
+        ck_assert_int_eq(pmux_decoder_feed(decoder, 0, all, sizeof(all), &piece, &size, NULL), 0);
+        ck_assert_uint_eq(size, sizeof(expected) - out_left);
+        ck_assert_mem_eq(piece, expected, size);
+        ck_assert_int_eq(pmux_decoder_end(decoder, &piece, &size, NULL), 0);
+        ck_assert_uint_eq(size, 0);
+        (void)pmux_decoder_free(decoder);
+}
+END_TEST
+
+START_TEST(latin1_needs_no_modules_of_iconv)
+{
+        PmuxDecoder *decoder = NULL;
+        const char *piece;
+        size_t size;
+
+        iconv_refused = true;
+        ck_assert_int_eq(pmux_decoder_new(&decoder, "ISO-8859-15", 0, NULL), -EINVAL);
+        ck_assert_int_eq(pmux_decoder_new(&decoder, latin1_names[_i], 0, NULL), 0);
+        iconv_refused = false;
+        ck_assert_int_eq(pmux_decoder_feed(decoder, 0, "\xe9", 1, &piece, &size, NULL), 0);
+        ck_assert_uint_eq(size, 2);
+        ck_assert_mem_eq(piece, "\xc3\xa9", 2);
+        (void)pmux_decoder_free(decoder);
+}
+END_TEST
+
 START_TEST(much_is_decoded_at_once)
 {
         static char data[100000];
@@ -175,6 +229,8 @@ static Suite *decoder_suite(void) {
         tcase_add_loop_test(tcase, what_is_refused_is_named_by_its_offset, 0, ARRAY_SIZE(rows));
         tcase_add_test(tcase, what_was_refused_stays_refused);
         tcase_add_loop_test(tcase, an_unknown_encoding_is_refused, 0, ARRAY_SIZE(unknown));
+        tcase_add_loop_test(tcase, latin1_is_what_iconv_says_of_every_byte, 0, ARRAY_SIZE(latin1_names));
+        tcase_add_loop_test(tcase, latin1_needs_no_modules_of_iconv, 0, ARRAY_SIZE(latin1_names));
         tcase_add_test(tcase, much_is_decoded_at_once);
         suite_add_tcase(suite, tcase);
         return suite;
