@@ -101,6 +101,9 @@ static json_t *value_of(const PmuxRecord *record) {
                 return json_pack("{s:I}", "bytes", (json_int_t)record->value);
         case PMUX_START:
                 return json_pack("{s:I}", "pid", (json_int_t)record->value);
+        case PMUX_WRITER:
+                return json_pack("{s:o}", "pid",
+                                 record->value > 0 ? json_integer((json_int_t)record->value) : json_null());
         case PMUX_INPUT:
                 return json_pack("{s:I}", "accepted", (json_int_t)record->value);
         case PMUX_SIGNAL:

@@ -161,16 +161,17 @@ int pmux_call(Pmux *pmux, const char *method, const char *params, char **ret_res
 /* ---- output: streams of records ---- */
 
 typedef enum PmuxKind {
-        PMUX_DATA = 1,   /* bytes of the process */
-        PMUX_GAP = 2,    /* value bytes from offset on are lost to this reader */
-        PMUX_START = 3,  /* value: pid */
-        PMUX_INPUT = 4,  /* value: the stdin offset up to which input has been accepted */
-        PMUX_SIGNAL = 5, /* value: signal number */
-        PMUX_RESIZE = 6, /* value: columns * 65536 + rows */
-        PMUX_CLOSED = 7, /* the source has been closed */
-        PMUX_EXIT = 8,   /* value: see PMUX_EXIT_… */
-        PMUX_EMPTY = 9,  /* no descendant is left */
-        PMUX_END = 15,   /* the stream ends; value: why (PMUX_END_…) */
+        PMUX_DATA = 1,    /* bytes of the process */
+        PMUX_GAP = 2,     /* value bytes from offset on are lost to this reader */
+        PMUX_START = 3,   /* value: pid */
+        PMUX_INPUT = 4,   /* value: the stdin offset up to which input has been accepted */
+        PMUX_SIGNAL = 5,  /* value: signal number */
+        PMUX_RESIZE = 6,  /* value: columns * 65536 + rows */
+        PMUX_CLOSED = 7,  /* the source has been closed */
+        PMUX_EXIT = 8,    /* value: see PMUX_EXIT_… */
+        PMUX_EMPTY = 9,   /* no descendant is left */
+        PMUX_WRITER = 10, /* of transcripts; value: pid of the client whose input follows, 0: not known */
+        PMUX_END = 15,    /* the stream ends; value: why (PMUX_END_…) */
 } PmuxKind;
 
 typedef enum PmuxSource {
@@ -429,8 +430,8 @@ int pmux_stop(Pmux *pmux, const char *target, uint64_t grace_usec, char **ret_re
 /** pmux_signal() - send a signal. @scope: "main", "group" or "tree". */
 int pmux_signal(Pmux *pmux, const char *target, int signal, const char *scope, PmuxError *reterr_error);
 
-/** pmux_wait() - wait for a process. @what: "exited", "closed", "empty" or "running". Return: 0; -ETIMEDOUT.
- */
+/** pmux_wait() - wait for a process. @what: "exited", "closed", "empty" or "running"; pmux_wait_for() of
+ * pmux-read.h knows more. Return: 0; -ETIMEDOUT. */
 int pmux_wait(Pmux *pmux, const char *target, const char *what, uint64_t timeout_usec, char **ret_result,
               PmuxError *reterr_error);
 

@@ -164,3 +164,32 @@ class Transcript(PmuxTest):
                 self.assertEqual(record.source, STDIN)
                 check.feed(record.data)
         self.assertEqual(check.finish(), MIB)
+
+    def test_by_the_command_line(self):
+        cli = self.daemon.cli
+        text = "while read l; do echo \"out $l\"; done; echo end >&2"
+        done = cli("run", "--transcript", "-n", "t", "--", "/bin/sh", "-c", text, input=b"one\ntwo\n", check=0)
+        self.assertEqual((done.stdout, done.stderr), (b"out one\nout two\n", b"end\n"))
+        self.assertEqual(cli("logs", "--stdin", "t", check=0).stdout, b"one\ntwo\n")
+        done = cli("logs", "t", check=0)
+        self.assertEqual((done.stdout, done.stderr), (b"out one\nout two\n", b"end\n"))
+        done = cli("logs", "--transcript", "t", check=0)
+        lines = (done.stdout + done.stderr).decode().splitlines()
+        self.assertEqual([line for line in lines if "stdin" in line], ["stdin | one", "stdin | two"], lines)
+        self.assertEqual([line for line in lines if "out " in line and "stdout" in line],
+                         ["stdout | out one", "stdout | out two"], lines)
+        self.assertEqual([line for line in lines if "end" in line], ["stderr | end"], lines)
+        cli("run", "-n", "plain", "--", "/bin/cat", input=b"kept nowhere\n", check=0)
+        self.assertEqual(cli("logs", "--stdin", "plain", check=0).stdout, b"")
+        self.assertEqual(cli("logs", "--transcript", "plain", check=0).stdout, b"stdout | kept nowhere\n")
+
+    def test_json_by_the_command_line_tells_who_wrote(self):
+        cli = self.daemon.cli
+        cli("run", "-d", "--transcript", "-n", "j", "--", "/bin/cat", check=0)
+        writer = self.daemon.cli_start("write", "--eof", "j", "said")
+        writer.communicate(timeout=20)
+        self.ended(self.client(), "j", for_="empty")
+        lines = self.json_lines(cli("--json", "logs", "--transcript", "j", check=0).stdout)
+        data = [(line["type"], line["data"]) for line in lines if "data" in line]
+        self.assertEqual(data, [("stdin", "said\n"), ("stdout", "said\n")], lines)
+        self.assertEqual([line["pid"] for line in lines if line["type"] == "writer"], [writer.pid], lines)
