@@ -164,6 +164,82 @@ int pmux_lock_stdin(Pmux *pmux, const char *target, const char *holder, uint64_t
                     PmuxError *reterr_error);
 int pmux_unlock_stdin(Pmux *pmux, const char *target, const char *token, PmuxError *reterr_error);
 
+/* ---- waiting, without reading ---- */
+
+typedef enum PmuxUntil {
+        PMUX_UNTIL_EXITED = 0,
+        PMUX_UNTIL_CLOSED = 1, /* nobody holds its output open any more */
+        PMUX_UNTIL_EMPTY = 2,  /* no descendant is left */
+        PMUX_UNTIL_RUNNING = 3,
+        PMUX_UNTIL_READY = 4,
+        PMUX_UNTIL_STATE = 5,   /* the state is 'text' */
+        PMUX_UNTIL_PATTERN = 6, /* the PCRE2 pattern 'text' matches what it writes */
+        PMUX_UNTIL_QUIET = 7,   /* nothing has come for quiet_usec */
+        PMUX_UNTIL_BYTES = 8,   /* n bytes have come */
+} PmuxUntil;
+
+/** Zero-initialise, then set 'size' to sizeof(PmuxCondition), in each, and whatever is wanted. */
+typedef struct PmuxCondition {
+        size_t size;
+        PmuxUntil what;
+        unsigned flags;             /* PMUX_READ_FROM, PMUX_READ_STDOUT, PMUX_READ_STDERR */
+        const char *const *targets; /* up to a NULL; NULL: those of the call */
+        const void *text;           /* of state and pattern */
+        size_t text_size;           /* of text; 0: it ends with a NUL */
+        uint64_t n;
+        uint64_t quiet_usec;
+        uint64_t from; /* with PMUX_READ_FROM: of the log, or PMUX_CURSOR_END; else where its latest run began
+                        */
+} PmuxCondition;
+
+#define PMUX_WAIT_ANY (1u << 0)     /* one condition of one process is enough; else all of all */
+#define PMUX_WAIT_AT_ONCE (1u << 1) /* do not wait: only look */
+
+typedef struct PmuxSpan {
+        uint64_t from; /* offsets in the log */
+        uint64_t to;
+        int matched; /* 0: it took no part; the others mean nothing then */
+} PmuxSpan;
+
+typedef struct PmuxMetRow {
+        uint64_t id;
+        size_t condition; /* its place among those of the call */
+        uint64_t offset;  /* of pattern and bytes: behind what was waited for */
+        PmuxSpan *groups; /* owned; of a match: the whole of it, then its groups */
+        size_t n_groups;
+} PmuxMetRow;
+
+/** What has come about. */
+typedef struct PmuxMet {
+        PmuxMetRow *rows; /* owned */
+        size_t n_rows;
+} PmuxMet;
+
+/** pmux_met_deinit() - free what a PmuxMet holds; it is zero afterwards. */
+void pmux_met_deinit(PmuxMet *met);
+
+/** Gets what has come about, or the error, or both: see pmux_wait_for(). Both are borrowed; 'met' may be
+ * NULL.
+ */
+typedef void (*PmuxMetFn)(Pmux *pmux, const PmuxMet *met, const PmuxError *error, void *userdata);
+
+/**
+ * pmux_wait_for() - wait for processes by conditions; moves no cursor
+ * @targets:       up to a NULL; NULL when each condition has its own
+ * @n_conditions:  1 to 64
+ * @flags:         PMUX_WAIT_…
+ * @timeout_usec:  0: none
+ * @ret_met:       to be freed with pmux_met_deinit(), whatever is returned; may be NULL
+ *
+ * Return: 0; -ETIMEDOUT ("timeout"): *ret_met has what has come about; the negative errno of other errors.
+ */
+int pmux_wait_for(Pmux *pmux, const char *const *targets, const PmuxCondition *conditions,
+                  size_t n_conditions, unsigned flags, uint64_t timeout_usec, PmuxMet *ret_met,
+                  PmuxError *reterr_error);
+int pmux_wait_for_start(Pmux *pmux, const char *const *targets, const PmuxCondition *conditions,
+                        size_t n_conditions, unsigned flags, uint64_t timeout_usec, PmuxMetFn fn,
+                        void *userdata, PmuxCall **ret_call, PmuxError *reterr_error);
+
 /* ---- running with the caller's own streams ---- */
 
 /**

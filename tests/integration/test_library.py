@@ -48,6 +48,9 @@ class Library(PmuxTest):
     def test_portions(self):
         self.example("portions")
 
+    def test_wait(self):
+        self.example("wait")
+
     def test_loop(self):
         self.example("loop")
 
@@ -56,6 +59,29 @@ class Library(PmuxTest):
 
     def test_stream(self):
         self.example("stream")
+
+    def test_as_installed_by_pkg_config(self):
+        """A program that knows nothing but the names of the packages, where everything was installed."""
+        place = os.path.join(self.tmp, "place")
+        subprocess.run(["cmake", "--install", BUILD], check=True, stdout=subprocess.DEVNULL,
+                       env={**os.environ, "DESTDIR": place})
+        found = [d for d, _, files in os.walk(place) if "libpmux-event.pc" in files]
+        self.assertEqual(len(found), 1, found)
+        lib = os.path.dirname(found[0])
+        program, output = page()["loop"]
+        path = os.path.join(self.tmp, "loop")
+        with open(path + ".c", "w") as file:
+            file.write(program)
+        env = {**os.environ, "PKG_CONFIG_PATH": found[0]}
+        sanitize = ["-fsanitize=address,undefined"] if os.environ.get("ASAN_OPTIONS") else []
+        flags = subprocess.run(["pkg-config", "--cflags", "--libs", "libpmux-event"], env=env, check=True,
+                               stdout=subprocess.PIPE).stdout.decode().split()
+        self.assertIn(lib, [os.path.normpath(flag[2:]) for flag in flags if flag.startswith("-L")])
+        subprocess.run(["cc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", *sanitize, "-o", path, path + ".c",
+                        *flags], check=True, env=env)
+        done = subprocess.run([path], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              env={**self.daemon.cli_env(None), "LD_LIBRARY_PATH": lib}, timeout=60)
+        self.assertEqual((done.stdout.decode(), done.stderr.decode(), done.returncode), (output, "", 0))
 
     def test_the_command_does_not_load_libevent(self):
         with open(os.path.join(BUILD, "bin", "pmux"), "rb") as file:

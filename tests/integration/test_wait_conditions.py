@@ -133,3 +133,42 @@ class WaitConditions(PmuxTest):
         self.assertEqual(self.wait(client, [target], {"for": "pattern", "pattern": "here"})["satisfied"][0]["offset"], 4)
         wait_until(lambda: client.show(target)["state"] == "running")
         client.stop(target, now=True)
+
+    # ---- by the command line ----
+
+    def cli_wait(self, *args):
+        done = self.daemon.cli("wait", *args)
+        return done.returncode, done.stdout
+
+    def test_each_condition_by_the_command_line(self):
+        client = self.client()
+        self.sh(client, "printf 'one\ntwo>>> '; read l; echo $l; exit 9", name="w")
+        for what in ("pattern=t(wo)>>> $", "quiet=50ms", "bytes=11", "state=running", "running", "ready"):
+            self.assertEqual(self.cli_wait("--timeout", "20s", "--for", what, "w"), (0, b""), what)
+        for what in ("pattern=three", "quiet=1h", "bytes=12", "state=exited", "exited", "closed", "empty"):
+            self.assertEqual(self.cli_wait("--timeout", "0", "--for", what, "w")[0], 124, what)
+        for what in ("pattern=(", "state=nothing"):
+            self.assertEqual(self.cli_wait("--for", what, "w")[0], 125, what)
+        for what in ("quiet=x", "bytes=", "sometime", ""):
+            self.assertEqual(self.cli_wait("--for", what, "w")[0], 125, what)
+        waiting = self.daemon.cli_start("wait", "--for", "pattern=three", "--for", "state=exited", "w")
+        both = self.daemon.cli_start("wait", "--any", "--for", "pattern=no", "--for", "exited", "w")
+        client.write("w", b"three\n")
+        self.assertEqual([p.communicate(timeout=20) for p in (waiting, both)], [(b"", b"")] * 2)
+        self.assertEqual(waiting.returncode, 0, "no end was waited for")
+        self.assertEqual(both.returncode, 9, "the end was")
+
+    def test_several_by_the_command_line(self):
+        client = self.client()
+        for name in ("a", "b"):
+            client.run(["/bin/cat"], name=name)
+        client.write("b", b"go\n")
+        line, = self.json_lines(self.daemon.cli("--json", "wait", "--any", "--for", "pattern=^(g)o$", "a", "b",
+                                                check=0).stdout)
+        row, = line["satisfied"]
+        self.assertEqual((line["reason"], row["id"], row["condition"], row["offset"]), ("satisfied", 2, 0, 2))
+        self.assertEqual(self.cli_wait("--timeout", "50ms", "--for", "pattern=^go$", "a", "b")[0], 124)
+        waiting = self.daemon.cli_start("wait", "--for", "pattern=^go$", "--for", "bytes=3", "a", "b")
+        client.write("a", b"go\n")
+        waiting.communicate(timeout=20)
+        self.assertEqual(waiting.returncode, 0)
