@@ -4,6 +4,7 @@
 import os
 import signal
 import subprocess
+import time
 
 from pmux_daemon import alive, wait_until
 from pmux_test import PmuxTest
@@ -56,6 +57,23 @@ class OwnStreams(PmuxTest):
                    what="the end of the tree")
         client = self.client()
         self.assertEqual(self.ended(client, "leased", for_="empty")["cause"], "lease")
+
+    def test_a_lease_ends_within_a_second_for_who_heeds_term(self):
+        process = self.daemon.cli_start("run", "--lease", "client", "-n", "leased", "--", "/bin/sh", "-c",
+                                        "sleep 1000 & a=$!; sleep 1000 & b=$!; setsid sleep 1000 & "
+                                        "echo $$ $a $b $!; wait")
+        self.addCleanup(process.stdout.close)
+        self.addCleanup(process.stderr.close)
+        pids = [int(pid) for pid in process.stdout.readline().split()]
+        self.assertEqual(len(pids), 4)
+        client = self.client()
+        begin = time.monotonic()
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        self.ended(client, "leased", for_="empty")
+        self.assertLess(time.monotonic() - begin, 1.0 * self.patience)
+        self.assertEqual(client.show("leased")["exit"]["cause"], "lease")
+        self.assertFalse(any(alive(pid) for pid in pids))
 
     patience = 10 if os.environ.get("ASAN_OPTIONS") else 2  # the machine may be busy with other tests
 

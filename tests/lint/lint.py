@@ -412,6 +412,26 @@ def bench_targets(tree):
             yield source, n, f"{page} does not show '{m.group(1)}'"
 
 
+@lint
+def promises_tested(tree):
+    """Each row of docs/streams.md names tests, `file.name`, and all that it names are there."""
+    page = "docs/streams.md"
+    sources = {os.path.basename(f).rsplit(".", 1)[0]: f for f in tree.c(".py", ".c")
+               if f.startswith(("tests/integration/test_", "tests/unit/check_"))}
+    lines = tree.lines(page) if page in tree.files else []
+    for n, line in enumerate(lines, 1):
+        rule, after = set("|- "), lines[n] if n < len(lines) else ""
+        if not line.startswith("|") or set(line) <= rule or (after.startswith("|") and set(after) <= rule):
+            continue
+        named = re.findall(r"`((?:test|check)_\w+)\.(\w+)`", line.rstrip("| ").rsplit(" | ", 1)[-1])
+        if not named:
+            yield page, n, "names no test"
+        for file, name in named:
+            text = tree.text(sources[file]) if file in sources else ""
+            if not re.search(r"^ *def %s\(|^START_TEST\(%s\)" % (name, name), text, re.M):
+                yield page, n, f"there is no {file}.{name}"
+
+
 # ---- scripts ----
 
 @lint
