@@ -168,8 +168,12 @@ static int write_out(void *userdata, const void *data, size_t size) {
         return fwrite(data, 1, size, stdout) == size ? 0 : -EIO; /* cli_finish() says why */
 }
 
+bool read_params_to_the_end(const ReadParams *read) {
+        return read->what && (strcmp(read->what, "eof") == 0 || strcmp(read->what, "quiet") == 0);
+}
+
 int read_params_ready(ReadParams *read) {
-        bool in_pieces = read->what && (strcmp(read->what, "eof") == 0 || strcmp(read->what, "quiet") == 0);
+        bool in_pieces = read_params_to_the_end(read);
         PmuxError error;
         int r = 0;
 
@@ -231,7 +235,6 @@ int read_params_print(ReadParams *read, json_t *result, bool more) {
 
 int read_params_status(ReadParams *read, const json_t *result) {
         const char *reason = json_string_value(json_object_get(result, "reason"));
-        bool to_the_end = read->what && (strcmp(read->what, "eof") == 0 || strcmp(read->what, "quiet") == 0);
         PmuxError error;
 
         if (filter_options_any(&read->filter_options) && filter_end(&read->filter, &error) < 0 && *error.code)
@@ -243,7 +246,7 @@ int read_params_status(ReadParams *read, const json_t *result) {
         if (strcmp(reason, "gap") == 0)
                 cli_complain("bytes are lost behind offset %lld",
                              (long long)json_integer_value(json_object_get(result, "next")));
-        return strcmp(reason, "eof") == 0 && to_the_end ? STATUS_OK : STATUS_FAILED;
+        return strcmp(reason, "eof") == 0 && read_params_to_the_end(read) ? STATUS_OK : STATUS_FAILED;
 }
 
 void read_params_deinit(ReadParams *read) {

@@ -51,6 +51,9 @@ int read_params_option(ReadParams *read, int c, const char *value);
 /** read_params_set() - another member; the value is taken over. Return as above. */
 int read_params_set(ReadParams *read, const char *key, json_t *value);
 
+/** read_params_to_the_end() - whether the end of the output satisfies it (eof, quiet). */
+bool read_params_to_the_end(const ReadParams *read);
+
 /** read_params_ready() - all options are read, the deadline begins. Return as above. */
 int read_params_ready(ReadParams *read);
 

@@ -82,13 +82,13 @@ static int read_large_piece(ReadLoop *loop, json_t **ret_result) {
 /* One answer. Return: 0: it was the last, *ret_status is set; 1: there is more; -1: *ret_status, after a
  * complaint. */
 static int read_piece(ReadLoop *loop, int *ret_status) {
-        bool more = false, to_the_end = !loop->read.has_max && loop->read.n == 0;
+        bool more = false, in_pieces = !loop->read.has_max && read_params_to_the_end(&loop->read);
         json_auto_t *result = NULL;
         PmuxError error;
         const char *reason;
 
         if (cli_call_quietly(loop->read.cli, "read", read_params_now(&loop->read), &result, &error) < 0) {
-                if (!to_the_end || strcmp(error.code, "too-large") != 0) {
+                if (!in_pieces || strcmp(error.code, "too-large") != 0) {
                         *ret_status = cli_fail(loop->read.cli, &error);
                         return -1;
                 }

@@ -67,6 +67,17 @@ class CliRead(PmuxTest):
             self.assertEqual((sequence.finish(), process.wait(20)), (total, 0), args)
         self.assertEqual(self.cli("cursor", "large", check=0).stdout, b"%d\tdefault\n" % total)
 
+    def test_more_than_the_size_limit_without_what_was_read_for(self):
+        client = self.client()
+        client.run([program("sequence"), "-o", str(3 << 20), "-s", "3"], name="much")
+        self.ended(client, "much", for_="empty")
+        separator = "no such separator in it"
+        for args in (["--until", separator], ["--until", separator, "--max", "2M"], ["--expect", separator]):
+            done = self.cli("read", *args, "much", timeout=20)
+            self.assertEqual((done.returncode, done.stdout), (125, b""), args)
+            self.assertIn(b"bytes have come without what was read for", done.stderr, args)
+        self.assertEqual(self.cli("cursor", "much", check=0).stdout, b"", "nothing is consumed")
+
     def test_ask(self):
         self.cli("run", "-d", "-n", "cat", "--", "cat", check=0)
         self.assertEqual(self.cli("ask", "--line", "cat", "before", check=0).stdout, b"before\n")
