@@ -312,6 +312,10 @@ static int condition_parse_own(Condition *condition, Error *reterr_error) {
         case WAIT_PATTERN:
                 needed = "pattern";
                 r = pattern ? bytes_from_json(pattern, "pattern", &condition->pattern, reterr_error) : 0;
+                if (r == 0 && pattern &&
+                    (condition->pattern.size < 1 || condition->pattern.size > MATCH_PATTERN_MAX))
+                        return error_set(reterr_error, ERROR_INVALID, "pattern: not 1 to %d bytes",
+                                         MATCH_PATTERN_MAX);
                 r = r == 0 && pattern ? 1 : r;
                 break;
         case WAIT_QUIET:

@@ -69,6 +69,7 @@ class WaitConditions(PmuxTest):
         client = self.client()
         target = self.cat(client)
         for condition in ({"for": "pattern"}, {"for": "pattern", "pattern": "("}, {"for": "quiet"}, {"for": "bytes"},
+                          {"for": "pattern", "pattern": ""}, {"for": "pattern", "pattern": "x" * 4097},
                           {"for": "bytes", "n": 0}, {"for": "state"}, {"for": "state", "state": "asleep"},
                           {"for": "never"}, {"other": 1}, {"for": "bytes", "n": 1, "from": 99},
                           {"for": "bytes", "n": 1, "sources": []}, 7):
