@@ -393,6 +393,12 @@ static void supervisor_forget_rest(Supervisor *supervisor, const Handover *hando
         }
 }
 
+static bool supervisor_wants_tree(uint64_t process_id, uint32_t run, void *userdata) {
+        const Process *process = supervisor_find_id(userdata, process_id);
+
+        return process && process->run.run == run && !run_is_over(&process->run);
+}
+
 int supervisor_recover(Supervisor *supervisor, Handover *handover, bool same_keeper, Error *reterr_error) {
         struct timeval tv = { .tv_sec = REMOVE_REATTACH_USEC / USEC_PER_SEC + 1 };
         bool removes = false;
@@ -417,8 +423,10 @@ int supervisor_recover(Supervisor *supervisor, Handover *handover, bool same_kee
                 else
                         process_lose(process);
         }
-        if (!supervisor->has_left_out)
+        if (!supervisor->has_left_out) {
                 supervisor_forget_rest(supervisor, handover);
+                tree_root_sweep(supervisor->host.tree_root, supervisor_wants_tree, supervisor);
+        }
         if (!removes) {
                 supervisor->remove_not_before_usec = 0;
                 return 0;

@@ -353,3 +353,28 @@ int cgroup_remove(int dir_fd, const char *name) {
                 return 0;
         return errno == EBUSY ? cgroup_remove_below(dir_fd, name, DEPTH_MAX, NULL) : -errno;
 }
+
+typedef struct Sweep {
+        bool (*wanted)(uint64_t process, uint32_t run, void *userdata);
+        void *userdata;
+} Sweep;
+
+static int cgroup_sweep_one(int dir_fd, const char *name, unsigned depth, void *userdata) {
+        const Sweep *sweep = userdata;
+        uint64_t process;
+        uint32_t run;
+        int n = 0;
+
+        (void)depth;
+        if (sscanf(name, "%" SCNu64 ".%" SCNu32 "%n", &process, &run, &n) == 2 && name[n] == '\0' &&
+            !sweep->wanted(process, run, sweep->userdata))
+                (void)cgroup_remove(dir_fd, name);
+        return 0;
+}
+
+void cgroups_sweep(Cgroups *cgroups, bool (*wanted)(uint64_t process, uint32_t run, void *userdata),
+                   void *userdata) {
+        Sweep sweep = { .wanted = wanted, .userdata = userdata };
+
+        (void)cgroup_each_below(cgroups->base_fd, DEPTH_MAX, cgroup_sweep_one, &sweep);
+}

@@ -38,6 +38,9 @@ int cgroups_make(Cgroups *cgroups, uint64_t process, uint32_t run, int *ret_fd);
 /** cgroups_remove() - remove the cgroup of a run and those below it. Return: 0, also if there is none;
  * -EBUSY: not empty; -errno. */
 int cgroups_remove(Cgroups *cgroups, uint64_t process, uint32_t run);
+/** cgroups_sweep() - remove those of all runs that are not wanted; one in which something lives stays. */
+void cgroups_sweep(Cgroups *cgroups, bool (*wanted)(uint64_t process, uint32_t run, void *userdata),
+                   void *userdata);
 /** cgroups_open_run() - the directory of a run (O_PATH), owned by the caller. Return: the fd; -ENOENT;
  * -errno. */
 int cgroups_open_run(const Cgroups *cgroups, uint64_t process, uint32_t run);

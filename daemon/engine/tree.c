@@ -243,6 +243,12 @@ void tree_root_tidy(TreeRoot *root) {
         }
 }
 
+void tree_root_sweep(TreeRoot *root, bool (*wanted)(uint64_t process, uint32_t run, void *userdata),
+                     void *userdata) {
+        if (root->cgroups)
+                cgroups_sweep(root->cgroups, wanted, userdata);
+}
+
 bool tree_root_untidy(const TreeRoot *root) {
         return root->n_released > 0;
 }

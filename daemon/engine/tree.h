@@ -83,6 +83,10 @@ void tree_prepare_ahead(TreeRoot *root, uint64_t process, uint32_t run);
 void tree_root_tidy(TreeRoot *root);
 /** tree_root_clear() - tidy, and remove what was made ahead. */
 void tree_root_clear(TreeRoot *root);
+/** tree_root_sweep() - remove what an engine that died had not tidied away: the places of runs that are not
+ * wanted and in which nothing lives. */
+void tree_root_sweep(TreeRoot *root, bool (*wanted)(uint64_t process, uint32_t run, void *userdata),
+                     void *userdata);
 bool tree_root_untidy(const TreeRoot *root); /* whether there is something to do */
 
 /** tree_empty() - whether no process of the run is left (zombies do not count). Without a cgroup it reads

@@ -30,6 +30,11 @@ def brief(records):
 class Recovery(PmuxTest):
     seconds = 20
 
+    def cgroups(self, keeper_pid):
+        """The cgroups of runs that a daemon has."""
+        return [os.path.join(top, name) for top, names, _ in os.walk("/sys/fs/cgroup") for name in names
+                if ".%d." % keeper_pid in os.path.basename(top)]
+
     def live(self, client, number):
         """A bit of everything, each answer and byte checked."""
         data = b"".join(Sequence(77).block(i) for i in range(20))
@@ -291,4 +296,6 @@ class Recovery(PmuxTest):
         self.assertEqual(found, {str(p["id"]) for p in processes})
         client.remove(*[p["id"] for p in processes])
         self.assertEqual(client.list(), [])
+        self.daemon.kill_engine()
+        wait_until(lambda: not self.cgroups(status["keeper_pid"]), 5, "the cgroups of runs that are over to go")
         print("%d kills, %d processes kept" % (self.daemon.n_engine_kills, len(processes)))

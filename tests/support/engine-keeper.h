@@ -378,6 +378,13 @@ void tree_root_clear(TreeRoot *root) {
         (void)root;
 }
 
+void tree_root_sweep(TreeRoot *root, bool (*wanted)(uint64_t process, uint32_t run, void *userdata),
+                     void *userdata) {
+        (void)root;
+        (void)wanted;
+        (void)userdata;
+}
+
 bool tree_root_untidy(const TreeRoot *root) {
         (void)root;
         return false;
