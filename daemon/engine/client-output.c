@@ -243,6 +243,12 @@ int client_send_json(Client *client, const json_t *object) {
         return r;
 }
 
+void client_finish(Client *client) {
+        client->closing = true;
+        (void)event_del(client->read_event);
+        client_needs_flush(client);
+}
+
 void client_goodbye(Client *client, const Error *error) {
         json_t *object;
         char *text;
@@ -255,8 +261,7 @@ void client_goodbye(Client *client, const Error *error) {
         if (text)
                 (void)client_send_frame(client, FRAME_GOODBYE, 0, text, strlen(text));
         free(text);
-        client->closing = true;
-        (void)event_del(client->read_event);
+        client_finish(client);
 }
 
 int client_send_data(Client *client, uint32_t stream, const void *head, size_t head_size, const void *data,

@@ -237,8 +237,10 @@ static int client_read(Client *client, Error *reterr_error) {
         n = client_fds_receive(client, bytes, CLIENT_READ_BYTES);
         if (n < 0 && n != -EAGAIN && n != -EINTR)
                 return (int)n;
-        if (n == 0)
-                return -ECONNRESET;
+        if (n == 0) { /* maybe in the turn of its last requests: they are answered first */
+                client_finish(client);
+                return 0;
+        }
         n = MAX(n, 0);
         if (evbuffer_get_length(client->in) == 0) {
                 r = client_handle_bytes(client, bytes, (size_t)n, &used, reterr_error);

@@ -123,6 +123,8 @@ int client_new(Client **ret_client, ClientSet *set, int fd, Error *reterr_error)
 void client_close(Client *client);
 /** client_goodbye() - say why (GOODBYE), then close when that is sent. */
 void client_goodbye(Client *client, const Error *error);
+/** client_finish() - read no more, and close when all that this turn answers is sent. */
+void client_finish(Client *client);
 /** client_send_json() - queue a CONTROL frame. 'object' is borrowed; NULL: memory ran out before. Return: 0;
  * -ENOMEM: the next flush closes the connection, not before, so that a sender outlives what it sends. */
 int client_send_json(Client *client, const json_t *object);

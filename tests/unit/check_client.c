@@ -285,6 +285,25 @@ START_TEST(a_client_that_reads_no_replies_is_not_read_from)
 }
 END_TEST
 
+START_TEST(who_ends_in_the_turn_of_a_request_is_answered)
+{
+        uint8_t bytes[64];
+        size_t size = put_frame(bytes, FRAME_CONTROL, 0, "{}", 2);
+
+        greet();
+        reply_size = 100;
+        ck_assert_int_eq(write(peer, bytes, size), (ssize_t)size);
+        (void)event_base_loop(base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+        ck_assert_uint_eq(n_controls, 1);
+        ck_assert_int_eq(shutdown(peer, SHUT_WR), 0); /* a turn is several rounds where priorities differ */
+        (void)event_base_loop(base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+        turn();
+        take_output();
+        ck_assert_uint_eq(n_output, FRAME_HEADER_SIZE + 100);
+        ck_assert_uint_eq(n_closes, 1);
+}
+END_TEST
+
 START_TEST(two_streams_share_a_socket_that_was_full)
 {
         greet();
@@ -445,6 +464,7 @@ static Suite *client_suite(void) {
         tcase_add_loop_test(in, a_malformed_header_ends_the_connection, 0, 6);
         tcase_add_test(in, half_received_large_frames_have_a_bound);
         tcase_add_test(out, a_client_that_reads_no_replies_is_not_read_from);
+        tcase_add_test(out, who_ends_in_the_turn_of_a_request_is_answered);
         tcase_add_test(out, two_streams_share_a_socket_that_was_full);
         tcase_add_test(out, a_frame_that_was_cut_arrives_whole);
         tcase_add_test(out, small_frames_of_a_turn_go_in_one_write);
