@@ -95,15 +95,19 @@ static int start_open_stdio(Start *start, ProcessConfig *config, Error *reterr_e
         return 0;
 }
 
-static int start_send(Process *process, const Start *start, int spec_fd) {
+/* What the child and the keeper alone will hold travels as it is; of what is ours, too, a duplicate. */
+static int start_send(Process *process, Start *start, int *spec_fd) {
         KeeperMessage message = { .type = KEEPER_SPAWN, .process = process->id, .run = process->run.run };
         int fds[FD_PASS_MAX];
         size_t n = 0;
 
-        fds[n++] = fcntl(spec_fd, F_DUPFD_CLOEXEC, 3);
+        fds[n++] = TAKE_FD(*spec_fd);
         for (unsigned i = 0; i < START_N_; i++)
                 if (start->fds[i] >= 0) {
-                        fds[n++] = fcntl(start->fds[i], F_DUPFD_CLOEXEC, 3);
+                        bool is_ours = i >= START_ENGINE_STDIN && i <= START_ENGINE_STDERR;
+
+                        fds[n++] =
+                                is_ours ? fcntl(start->fds[i], F_DUPFD_CLOEXEC, 3) : TAKE_FD(start->fds[i]);
                         message.flags |= 1u << i;
                 }
         for (size_t i = 0; i < n; i++)
@@ -163,7 +167,7 @@ static int process_spawn(Process *process, Error *reterr_error) {
         if (r >= 0)
                 r = process_config_spec(&process->config, tree.mark, &spec_fd, reterr_error);
         if (r >= 0) {
-                r = start_send(process, &start, spec_fd);
+                r = start_send(process, &start, &spec_fd);
                 if (r < 0) {
                         tree_release(process->host->tree_root, &tree);
                         (void)error_set_errno(reterr_error, r, "cannot hand the run to the keeper");
