@@ -141,6 +141,8 @@ int process_input(Process *process, const InputFrom *from, uint64_t position, co
                 if (r < 0)
                         return r;
         }
+        if (process->state == PROCESS_STARTING)
+                process->host->expects_input = true;
         before = stdin_log_accepted(log);
         r = stdin_log_accept(log, writer, position, size > 0 ? data : "", size, eof, ret_accepted, ret_end,
                              reterr_error);

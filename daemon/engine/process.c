@@ -13,6 +13,7 @@
 #include "common/clock.h"
 #include "common/fd.h"
 #include "daemon/engine/limits.h"
+#include "daemon/engine/stdin-index.h"
 
 static int process_path(const Process *process, char *buffer, size_t size, Error *reterr_error) {
         int n;
@@ -35,23 +36,33 @@ void process_host_deinit(ProcessHost *host) {
                 return;
         host->spare_log = log_free(host->spare_log);
         (void)snprintf(path, sizeof(path), "%s/spare", host->state_dir);
-        if (log_remove(path) >= 0)
+        if (log_remove(path) >= 0 && stdin_log_remove(path) >= 0)
                 (void)rmdir(path);
 }
 
-void process_host_prepare(ProcessHost *host) {
+bool process_host_prepare(ProcessHost *host) {
         const LogOptions options = { .retention_bytes = RETENTION_DEFAULT_BYTES };
         char path[4096];
         int n;
 
-        if (host->spare_log)
-                return;
         n = snprintf(path, sizeof(path), "%s/spare", host->state_dir);
-        if (n < 0 || (size_t)n >= sizeof(path) || (mkdir(path, 0700) < 0 && errno != EEXIST))
-                return;
-        /* One that an earlier engine left will do as well. */
-        if (log_open(&host->spare_log, path, &options, NULL) < 0)
-                (void)log_remove(path);
+        if (n < 0 || (size_t)n >= sizeof(path))
+                return false;
+        if (!host->spare_log) {
+                if (mkdir(path, 0700) < 0 && errno != EEXIST)
+                        return false;
+                /* One that an earlier engine left will do as well. */
+                if (log_open(&host->spare_log, path, &options, NULL) < 0) {
+                        (void)log_remove(path);
+                        return false;
+                }
+                return host->expects_input;
+        }
+        if (host->expects_input && !host->has_spare_input) {
+                stdin_index_make(path);
+                host->has_spare_input = true;
+        }
+        return false;
 }
 
 static void process_untouch_log(Process *process) {
@@ -113,6 +124,7 @@ static bool process_take_spare(Process *process, const char *path) {
         if (!host->spare_log || log_move(host->spare_log, path, NULL) < 0)
                 return false;
         process->log = TAKE(host->spare_log);
+        host->has_spare_input = false;
         log_set_options(process->log, &options);
         return true;
 }
@@ -124,6 +136,7 @@ int process_make_dir(Process *process, Error *reterr_error) {
         r = process_path(process, path, sizeof(path), reterr_error);
         if (r < 0)
                 return r;
+        process->host->expects_input = false; /* until it gets some */
         if (process_take_spare(process, path))
                 return 0;
         if (mkdir(path, 0700) >= 0)

@@ -55,9 +55,11 @@ typedef struct ProcessHost {
         List resting;   /* processes whose runs are over and whose logs hold descriptors that they can do
                            without */
         Log *spare_log; /* owned; made ahead for the next process, in the directory 'spare'; NULL: none */
-        bool has_begun_runs; /* the keeper was asked to spawn: while it does, there is time for other things
-                              */
-        OutputFlows *flows;  /* owned; NULL while nothing flows */
+        bool has_spare_input; /* there is an empty stdin index in it */
+        bool expects_input;   /* the latest process had input from its start: the next one will, too */
+        bool has_begun_runs;  /* the keeper was asked to spawn: while it does, there is time for other things
+                               */
+        OutputFlows *flows;   /* owned; NULL while nothing flows */
 } ProcessHost;
 
 /* Somebody who reads the log, embedded in a subscription. */
@@ -150,9 +152,9 @@ void process_host_init(ProcessHost *host);
 void process_host_deinit(ProcessHost *host);
 /** process_host_rest() - let the logs of runs that are over close their descriptors. */
 void process_host_rest(ProcessHost *host);
-/** process_host_prepare() - make a directory with a log, so that the next process need not wait for one. A
- * failure matters only then. */
-void process_host_prepare(ProcessHost *host);
+/** process_host_prepare() - make a directory with a log, so that the next process need not wait for one: a
+ * step at a time. A failure matters only then. Return: whether there is more to do. */
+bool process_host_prepare(ProcessHost *host);
 /** process_remove_files() - delete log, input and directory of a process that is about to be freed. */
 void process_remove_files(Process *process);
 

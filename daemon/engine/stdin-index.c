@@ -159,6 +159,13 @@ int stdin_index_load(StdinIndex *index, const char *dir, StdinRecord *ret_last, 
         return r;
 }
 
+void stdin_index_make(const char *dir) {
+        StdinIndex index = { .fd = -1 };
+
+        (void)index_open(&index, dir, O_CREAT, NULL);
+        stdin_index_idle(&index);
+}
+
 void stdin_index_deinit(StdinIndex *index) {
         stdin_index_idle(index);
 }

@@ -72,6 +72,8 @@ bool stdin_record_decode(StdinRecord *ret_record, const uint8_t *bytes);
  * none is whole; -errno.
  */
 int stdin_index_load(StdinIndex *index, const char *dir, StdinRecord *ret_last, Error *reterr_error);
+/** stdin_index_make() - make an empty file, which is the same as none, so that the first record need not. */
+void stdin_index_make(const char *dir);
 void stdin_index_deinit(StdinIndex *index);
 void stdin_index_idle(StdinIndex *index);
 

@@ -249,10 +249,9 @@ void supervisor_do_chore(Supervisor *supervisor) {
                 process_host_rest(host);
         else if (tree_root_untidy(host->tree_root))
                 tree_root_tidy(host->tree_root);
-        else if (supervisor->next_id != 0 && !host->spare_log && !supervisor->has_tried_spare) {
-                process_host_prepare(host);
-                supervisor->has_tried_spare = true; /* whether or not that worked, once is enough */
-        } else if (supervisor->next_id != 0) {
+        else if (supervisor->next_id != 0 && !supervisor->has_tried_spare)
+                supervisor->has_tried_spare = !process_host_prepare(host); /* whether or not that worked */
+        else if (supervisor->next_id != 0) {
                 tree_prepare_ahead(host->tree_root, supervisor->next_id, 1);
                 supervisor->next_id = 0;
                 supervisor->has_tried_spare = false;

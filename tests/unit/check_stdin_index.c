@@ -123,6 +123,23 @@ START_TEST(loading_finds_the_last_whole_record)
 }
 END_TEST
 
+START_TEST(a_file_made_ahead_is_the_same_as_none)
+{
+        char path[SCRATCH_MAX + 16];
+
+        stdin_index_make(dir);
+        (void)snprintf(path, sizeof(path), "%s/stdin.idx", dir);
+        ck_assert_int_eq(access(path, F_OK), 0);
+        ck_assert_int_eq(stdin_index_load(&index_of, dir, &last, NULL), 0);
+        ck_assert_uint_eq(index_of.n_records, 0);
+        append(0, 3, 1);
+        stdin_index_make(dir); /* takes nothing away from one that is in use */
+        stdin_index_deinit(&index_of);
+        ck_assert_int_eq(stdin_index_load(&index_of, dir, &last, NULL), 1);
+        ck_assert_uint_eq(index_of.n_records, 3);
+}
+END_TEST
+
 START_TEST(finding_is_by_where_records_end)
 {
         StdinRecord cancel = { .offset = 20, .length = 980, .kind = STDIN_KIND_CANCEL, .base = 1000 };
@@ -286,6 +303,7 @@ static Suite *stdin_index_suite(void) {
         tcase_add_test(tcase, a_record_has_its_documented_layout);
         tcase_add_test(tcase, every_change_of_a_bit_is_seen);
         tcase_add_loop_test(tcase, loading_finds_the_last_whole_record, 0, 200);
+        tcase_add_test(tcase, a_file_made_ahead_is_the_same_as_none);
         tcase_add_test(tcase, finding_is_by_where_records_end);
         tcase_add_test(tcase, a_writers_latest_record_is_found);
         tcase_add_test(tcase, rotation_keeps_the_latest);
