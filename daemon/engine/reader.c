@@ -206,7 +206,9 @@ static bool reader_step(Reader *reader, Log *log) {
         int r;
 
         r = scan_step(scan, log, &reader->set->buffer, SLICE_USEC, &error);
-        if (scan->n > before && !is_first)
+        if (is_first)
+                reader->last_usec = last_before(log); /* some may have come since it began */
+        else if (scan->n > before)
                 reader->last_usec = clock_monotonic_usec();
         switch (r) {
         case SCAN_BUSY:

@@ -3,6 +3,7 @@
 
 import os
 import random
+import signal
 import threading
 import time
 
@@ -12,6 +13,11 @@ from pmux_test import PmuxTest, scale
 
 MIB = 1 << 20
 ECHO = "while read -r l; do echo \"got $l\"; done"
+
+
+def comm(pid):
+    with open("/proc/%d/comm" % pid) as f:
+        return f.read().strip()
 
 
 def cpu_seconds(pid):
@@ -150,6 +156,27 @@ class Reading(PmuxTest):
         self.assertLess(time.monotonic() - begin, 0.09, "it has been quiet for long")
         got = client.read(p, for_="quiet", quiet_usec=10_000, timeout_usec=200_000)
         self.assertEqual((got["reason"], got["data"]), ("timeout", b""), "nothing has come")
+
+    def test_quiet_counts_from_a_byte_that_came_with_the_request(self):
+        client = self.client()
+        fifo = os.path.join(self.tmp, "fifo")
+        os.mkfifo(fifo)
+        run = self.sh(client, "read -r l < \"$1\"; printf a; exec sleep 1000", fifo)
+        silent = time.monotonic() + 0.5
+        wait_until(lambda: time.monotonic() > silent, what="half a second of silence")
+        engine = self.daemon.engine_pid()
+        os.kill(engine, signal.SIGSTOP)
+        try:
+            pending = client.submit_read(run["id"], for_="quiet", quiet_usec=400_000)
+            with open(fifo, "w") as f:
+                f.write("go\n")
+            wait_until(lambda: comm(run["pid"]) == "sleep", what="the byte to be written")
+            begin = time.monotonic()
+        finally:
+            os.kill(engine, signal.SIGCONT)
+        got = pending.result()
+        self.assertEqual((got["reason"], got["data"]), ("satisfied", b"a"))
+        self.assertGreater(time.monotonic() - begin, 0.35)
 
     def test_too_much_without_what_was_read_for(self):
         client = self.client()
