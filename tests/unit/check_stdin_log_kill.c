@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include "common/clock.h"
@@ -212,7 +213,19 @@ static void client_write(unsigned number, bool eof) {
                 client->sent += frame.request.size;
 }
 
+/* The index forgets the oldest of what is over when it has very many records; who reads in it what was
+ * cancelled stops before. */
+static bool index_is_full(void) {
+        struct stat st;
+        char path[SCRATCH_MAX + 16];
+
+        (void)snprintf(path, sizeof(path), "%s/stdin.idx", dir);
+        return stat(path, &st) == 0 && (uint64_t)st.st_size / sizeof(StdinRecord) > STDIN_INDEX_MAX - N_KILLS;
+}
+
 static void clients_speak(bool may_cancel) {
+        if (may_cancel && index_is_full())
+                return;
         for (unsigned i = 0; i < n_clients; i++) {
                 if (!clients[i].is_greeted)
                         client_greet(&clients[i], i);
