@@ -175,6 +175,24 @@ START_TEST(a_new_engine_finds_the_tree_again)
 }
 END_TEST
 
+/* In the middle of an exec a process has no environment to be known by: the name is there first. */
+static bool has_executed(pid_t pid, const char *name) {
+        static const char *const files[] = { "comm", "environ" };
+        char path[64], text[2][64] = {};
+        FILE *file;
+
+        for (unsigned i = 0; i < ARRAY_SIZE(files); i++) {
+                (void)snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, files[i]);
+                file = fopen(path, "re");
+                if (!file)
+                        return false;
+                if (fread(text[i], 1, sizeof(text[i]) - 1, file) == 0)
+                        text[i][0] = '\0';
+                (void)fclose(file);
+        }
+        return strncmp(text[0], name, strlen(name)) == 0 && text[1][0];
+}
+
 START_TEST(a_number_that_is_used_again_is_not_the_run)
 {
         TreeRun run;
@@ -184,6 +202,7 @@ START_TEST(a_number_that_is_used_again_is_not_the_run)
         start_root(_i);
         tree_run_start(&run, root, 2, "echo 1; exec sleep 1000", NULL);
         ck_assert_int_eq(tree_run_line(&run), 1);
+        TREE_RUN_WAIT(has_executed(run.tree.main_pid, "sleep"));
         /* A run whose main process had this pid before, though all that is known of it now is the other's. */
         tree_init(root, &old, 1, 1, run.tree.main_pid);
         ck_assert_uint_eq(old.main_start, run.tree.main_start);
