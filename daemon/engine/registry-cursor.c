@@ -11,10 +11,6 @@
 #include "daemon/engine/registry-private.h"
 #include "daemon/engine/registry.h"
 
-#define KEYS_MAX LIMIT_KEYS
-#define KEYS_PRUNE 64 /* so many may be kept beyond */
-#define KEY_LIFE_USEC (3600 * USEC_PER_SEC)
-
 static int registry_may_add_cursor(Registry *registry, uint64_t process, Error *reterr_error) {
         StoreStatement *statement;
         uint64_t n;
@@ -74,8 +70,7 @@ int registry_set_cursor(Registry *registry, uint64_t process, const char *name, 
         store_bind_u64(statement, 3, offset);
         r = store_run(registry->store, statement, reterr_error);
         if (r == -ESRCH)
-                return error_set(reterr_error, ERROR_NOT_FOUND, "no process %" PRIu64 " is registered",
-                                 process);
+                return registry_not_found(process, reterr_error);
         return r;
 }
 
@@ -117,24 +112,9 @@ int registry_cursors(Registry *registry, uint64_t process, RegistryCursorFn fn, 
         }
 }
 
-/* As with the keys of other requests (registry.c). */
-static int registry_prune_read_keys(Registry *registry, uint64_t newest_id, uint64_t time_usec,
-                                    Error *reterr_error) {
-        StoreStatement *statement;
-        int r;
-
-        r = store_write(registry->store, STATEMENT_PRUNE_READ_KEYS, &statement, reterr_error);
-        if (r < 0)
-                return r;
-        store_bind_u64(statement, 1, newest_id > KEYS_MAX ? newest_id - KEYS_MAX : 0);
-        store_bind_u64(statement, 2, time_usec > KEY_LIFE_USEC ? time_usec - KEY_LIFE_USEC : 0);
-        return store_run(registry->store, statement, reterr_error);
-}
-
 int registry_put_read_key(Registry *registry, const char *key, uint64_t time_usec, uint64_t process,
                           uint64_t offset, const char *answer, Error *reterr_error) {
         StoreStatement *statement;
-        uint64_t id;
         int r;
 
         r = store_write(registry->store, STATEMENT_PUT_READ_KEY, &statement, reterr_error);
@@ -148,11 +128,8 @@ int registry_put_read_key(Registry *registry, const char *key, uint64_t time_use
         r = store_run(registry->store, statement, reterr_error);
         if (r < 0)
                 return r;
-        id = store_inserted(registry->store);
-        if (++registry->n_read_keys_put < KEYS_PRUNE)
-                return 0;
-        registry->n_read_keys_put = 0;
-        return registry_prune_read_keys(registry, id, time_usec, reterr_error);
+        return registry_prune_keys(registry, STATEMENT_PRUNE_READ_KEYS, &registry->n_read_keys_put, time_usec,
+                                   reterr_error);
 }
 
 int registry_get_read_key(Registry *registry, const char *key, uint64_t *ret_process, uint64_t *ret_offset,

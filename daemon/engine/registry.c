@@ -112,7 +112,7 @@ int registry_add_process(Registry *registry, RegistryProcess *process, Error *re
         return 0;
 }
 
-static int registry_not_found(uint64_t id, Error *reterr_error) {
+int registry_not_found(uint64_t id, Error *reterr_error) {
         return error_set(reterr_error, ERROR_NOT_FOUND, "no process %llu is registered",
                          (unsigned long long)id);
 }
@@ -290,12 +290,16 @@ int registry_find_run(Registry *registry, uint64_t process, uint32_t run, Regist
 
 /* The newest KEYS_MAX stay, and of those none that is older than its life. The clock may have jumped: then a
  * key lives longer, at most until KEYS_MAX others have come. */
-static int registry_prune_keys(Registry *registry, uint64_t newest_id, uint64_t time_usec,
-                               Error *reterr_error) {
+int registry_prune_keys(Registry *registry, RegistryStatement prune, unsigned *n_put, uint64_t time_usec,
+                        Error *reterr_error) {
+        uint64_t newest_id = store_inserted(registry->store);
         StoreStatement *statement;
         int r;
 
-        r = store_write(registry->store, STATEMENT_PRUNE_KEYS, &statement, reterr_error);
+        if (++*n_put < KEYS_PRUNE)
+                return 0;
+        *n_put = 0;
+        r = store_write(registry->store, prune, &statement, reterr_error);
         if (r < 0)
                 return r;
         store_bind_u64(statement, 1, newest_id > KEYS_MAX ? newest_id - KEYS_MAX : 0);
@@ -306,7 +310,6 @@ static int registry_prune_keys(Registry *registry, uint64_t newest_id, uint64_t 
 int registry_put_key(Registry *registry, const char *key, uint64_t time_usec, uint64_t process, uint32_t run,
                      Error *reterr_error) {
         StoreStatement *statement;
-        uint64_t id;
         int r;
 
         r = store_write(registry->store, STATEMENT_PUT_KEY, &statement, reterr_error);
@@ -319,11 +322,8 @@ int registry_put_key(Registry *registry, const char *key, uint64_t time_usec, ui
         r = store_run(registry->store, statement, reterr_error);
         if (r < 0)
                 return r;
-        id = store_inserted(registry->store);
-        if (++registry->n_keys_put < KEYS_PRUNE)
-                return 0;
-        registry->n_keys_put = 0;
-        return registry_prune_keys(registry, id, time_usec, reterr_error);
+        return registry_prune_keys(registry, STATEMENT_PRUNE_KEYS, &registry->n_keys_put, time_usec,
+                                   reterr_error);
 }
 
 uint64_t registry_key_count(Registry *registry) {
