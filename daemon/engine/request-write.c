@@ -226,6 +226,16 @@ static int pending_check_end(const WaitTarget *target, const PendingWrite *pendi
         return 0;
 }
 
+/* The deadline has passed while it waits to have been 'done'. Return: <0 with the error, which names 'step'.
+ */
+static int pending_time_out(const Process *process, const char *done, const char *step, Error *reterr_error) {
+        return error_set_step(reterr_error,
+                              error_set(reterr_error, ERROR_TIMEOUT,
+                                        "process %" PRIu64 " has not %s its input in time; it stays accepted",
+                                        process->id, done),
+                              step);
+}
+
 /* The pipe has taken it. Return: 1: the child has read it; 0: not yet; <0: that cannot come any more. */
 static int consumed_check(Wait *wait, PendingWrite *pending, Error *reterr_error) {
         const WaitTarget *target = &wait->targets[0];
@@ -249,12 +259,7 @@ static int consumed_check(Wait *wait, PendingWrite *pending, Error *reterr_error
                                  " is closed: whether it was read cannot be told",
                                  process->id);
         if (wait->timed_out)
-                return error_set_step(reterr_error,
-                                      error_set(reterr_error, ERROR_TIMEOUT,
-                                                "process %" PRIu64
-                                                " has not read its input in time; it stays accepted",
-                                                process->id),
-                                      "consumed");
+                return pending_time_out(process, "read", "consumed", reterr_error);
         return pending_ask_again(wait, pending, reterr_error);
 }
 
@@ -275,12 +280,7 @@ static int taken_check(Wait *wait, PendingWrite *pending, Error *reterr_error) {
                                  "process %" PRIu64 " closed its stdin before it had taken its input",
                                  process->id);
         if (wait->timed_out)
-                return error_set_step(reterr_error,
-                                      error_set(reterr_error, ERROR_TIMEOUT,
-                                                "process %" PRIu64
-                                                " has not taken its input in time; it stays accepted",
-                                                process->id),
-                                      "drain");
+                return pending_time_out(process, "taken", "drain", reterr_error);
         return 0;
 }
 
