@@ -271,9 +271,13 @@ int process_transit(Process *process, ProcessEvent event) {
         return 0;
 }
 
-void process_grown(Process *process) {
+static void process_tell_readers(Process *process, bool lazily) {
         LIST_FOREACH(ProcessReader, reader, &process->readers, link)
-                reader->on_grown(reader, false);
+                reader->on_grown(reader, lazily);
+}
+
+void process_grown(Process *process) {
+        process_tell_readers(process, false);
 }
 
 void process_changed(Process *process, unsigned changed) {
@@ -357,8 +361,7 @@ int process_record(Process *process, RecordKind kind, Source source, uint64_t ar
                 (void)fprintf(stderr, "<4>process %" PRIu64 ": no '%s' record in its log: %s\n", process->id,
                               record_kind_name(kind), error.text);
         /* what a client wrote comes to those who read along with the answer, or a moment later */
-        LIST_FOREACH(ProcessReader, reader, &process->readers, link)
-                reader->on_grown(reader, kind == RECORD_INPUT);
+        process_tell_readers(process, kind == RECORD_INPUT);
         return r;
 }
 
