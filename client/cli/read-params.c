@@ -246,7 +246,7 @@ int read_params_status(ReadParams *read, const json_t *result) {
         if (strcmp(reason, "gap") == 0)
                 cli_complain("bytes are lost behind offset %lld",
                              (long long)json_integer_value(json_object_get(result, "next")));
-        return strcmp(reason, "eof") == 0 && read_params_to_the_end(read) ? STATUS_OK : STATUS_FAILED;
+        return STATUS_FAILED; /* with `eof` the stream ended first */
 }
 
 void read_params_deinit(ReadParams *read) {

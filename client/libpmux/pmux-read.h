@@ -27,7 +27,7 @@ typedef enum PmuxFor {
         PMUX_FOR_LINE = 2,      /* up to and with a newline */
         PMUX_FOR_SEPARATOR = 3, /* up to and with 'text' */
         PMUX_FOR_PATTERN = 4,   /* up to the end of a match of the PCRE2 pattern 'text' */
-        PMUX_FOR_QUIET = 5,     /* until something and then nothing has come for quiet_usec */
+        PMUX_FOR_QUIET = 5,     /* until something and then nothing has come for quiet_usec, or the end */
         PMUX_FOR_EOF = 6,       /* all of the run */
 } PmuxFor;
 

@@ -181,11 +181,9 @@ static int start(Pmux *pmux, const char *method, json_t *params, const char *tar
         if (given)
                 memcpy(&options, given, MIN(given->size, sizeof(options)));
         if (params && call && params_set_target(params, target) == 0) {
-                *call = (ReadCall){ fn, userdata,
-                                    options.what == PMUX_FOR_EOF || options.what == PMUX_FOR_QUIET };
+                *call = (ReadCall){ fn, userdata, options.what == PMUX_FOR_EOF };
                 set_place(params, &options);
                 r = given ? set_what(params, &options, &error) : 0;
-                call->to_the_end |= !given && strcmp(method, "ask") == 0;
                 if (options.lock)
                         (void)json_object_set_new(params, "lock", json_string(options.lock));
         }

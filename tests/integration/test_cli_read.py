@@ -33,6 +33,28 @@ class CliRead(PmuxTest):
         self.assertEqual(self.read("--eof", "--from", "start", "--no-cursor", "p"),
                          (0, b"one\ntwo\n12345a;b;status: 7\nrest"))
 
+    def test_a_stream_that_ended_first_is_no_success(self):
+        """Every way of reading at the end of an output: nothing printed, 1, and the reason in JSON."""
+        self.printed("over", "text")
+        self.assertEqual(self.read("--quiet", "10ms", "over"), (0, b"text"), "something came, and the end after it")
+        for args in (["--quiet", "10ms"], ["--line"], ["--bytes", "1"], ["--exactly", "1"], ["--until", "x"],
+                     ["--expect", "x"], []):
+            self.assertEqual(self.read(*args, "over"), (1, b""), args)
+            done = self.cli("--json", "read", *args, "over")
+            self.assertEqual((done.returncode, self.json_lines(done.stdout)[0]["reason"]), (1, "eof"), args)
+        self.assertEqual(self.read("--eof", "over"), (0, b""), "the end is what was asked for")
+        self.cli("run", "-d", "-n", "ends", "--", "sh", "-c", "read line", check=0)
+        self.assertEqual(self.cli("ask", "ends", "bye").returncode, 1)
+        self.cli("run", "-d", "-n", "partly", "--", "sh", "-c", "read line; printf part", check=0)
+        done = self.cli("ask", "--line", "partly", "bye")
+        self.assertEqual((done.returncode, done.stdout), (1, b"part"))
+
+    def test_errors_of_reading_exit_with_125(self):
+        self.printed("e", "a" * 100_000 + "!")
+        for args in (["--expect", r"(a+)+$\b\B"], ["--max", "10", "--line"], ["--expect", "("]):
+            done = self.cli("read", *args, "e", timeout=60)
+            self.assertEqual((done.returncode, done.stdout), (125, b""), (args, done.stderr))
+
     def test_cursors(self):
         self.printed("c", "one\ntwo\n")
         self.cli("read", "--line", "c", check=0)

@@ -128,6 +128,30 @@ START_TEST(an_end_that_was_waited_for_is_none)
 }
 END_TEST
 
+START_TEST(an_end_before_it_was_quiet_is_no_success)
+{
+        const PmuxReadOptions options = { .size = sizeof(options),
+                                          .what = PMUX_FOR_QUIET,
+                                          .quiet_usec = 1000 };
+
+        read_with(&options, "{\"reason\":\"eof\",\"data\":\"\",\"from\":0,\"next\":0,\"run\":1}");
+        ck_assert_str_eq(told_error.code, "incomplete");
+        ck_assert_int_eq(told.reason, PMUX_ENDED);
+        ck_assert_uint_eq(told.size, 0);
+}
+END_TEST
+
+START_TEST(a_question_whose_answer_never_came_is_no_success)
+{
+        ck_assert_int_eq(pmux_ask_start(pmux, "7", "exit\n", 5, NULL, on_read, &fake, NULL, NULL), 0);
+        fake_reply(&fake, fake_read_request(&fake, "ask"),
+                   "{\"reason\":\"eof\",\"data\":\"\",\"from\":0,\"next\":0,\"run\":1,\"accepted\":5}");
+        turn_until_told();
+        ck_assert_str_eq(told_error.code, "incomplete");
+        ck_assert_uint_eq(told.accepted, 5);
+}
+END_TEST
+
 START_TEST(a_deadline_carries_what_there_is)
 {
         const PmuxReadOptions options = { .size = sizeof(options), .what = PMUX_FOR_LINE };
@@ -229,6 +253,8 @@ static Suite *read_suite(void) {
         tcase_add_test(tcase, an_answer_has_types);
         tcase_add_test(tcase, an_end_before_its_time_carries_what_there_was);
         tcase_add_test(tcase, an_end_that_was_waited_for_is_none);
+        tcase_add_test(tcase, an_end_before_it_was_quiet_is_no_success);
+        tcase_add_test(tcase, a_question_whose_answer_never_came_is_no_success);
         tcase_add_test(tcase, a_deadline_carries_what_there_is);
         tcase_add_test(tcase, a_repeated_request_has_its_key);
         tcase_add_test(tcase, groups_that_lie_outside_of_the_data_are_refused);
