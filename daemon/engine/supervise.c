@@ -227,6 +227,7 @@ int supervisor_add(Supervisor *supervisor, ProcessConfig *config, Process **ret_
                 return r;
         }
         supervisor->next_id = process->id + 1;
+        supervisor->has_tried_spare = false;
         *ret_process = process;
         return 0;
 }
@@ -254,7 +255,6 @@ void supervisor_do_chore(Supervisor *supervisor) {
         else if (supervisor->next_id != 0) {
                 tree_prepare_ahead(host->tree_root, supervisor->next_id, 1);
                 supervisor->next_id = 0;
-                supervisor->has_tried_spare = false;
         }
 }
 
