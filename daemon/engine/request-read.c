@@ -85,56 +85,63 @@ static json_t *read_answer(const Read *read, ReaderEnd end, uint64_t size, uint6
         return answer;
 }
 
-/* Puts the data into an answer, which is taken over. */
-static int answer_with_data(json_t *answer, const Scan *scan, Log *log, uint64_t size, json_t **ret_result,
-                            Error *reterr_error) {
+/* The answer as it is sent: with the data, without what is for a repetition. */
+static int answer_with_data(const json_t *answer, const Scan *scan, Log *log, uint64_t size,
+                            json_t **ret_result, Error *reterr_error) {
+        json_t *result = json_copy((json_t *)answer);
         char *data = malloc(size + 1);
         uint64_t next;
         int r;
 
-        if (!data) {
-                json_decref(answer);
-                return error_set_errno(reterr_error, ENOMEM, "cannot hold what was read");
-        }
-        r = scan_copy(scan, log, size, data, &next);
-        if (r == -ENODATA)
-                r = error_set(reterr_error, ERROR_NOT_FOUND, "what was read is no longer kept");
-        else if (r < 0)
-                r = error_set_errno(reterr_error, r, "cannot read the log");
-        if (r >= 0)
-                (void)json_object_set_new(answer, "data", bytes_to_json(data, size));
-        free(data);
-        (void)json_object_del(answer, "sources");
-        if (r < 0)
-                json_decref(answer);
+        if (result && data)
+                r = scan_copy(scan, log, size, data, &next);
         else
-                *ret_result = answer;
-        return r;
+                r = -ENOMEM;
+        if (r >= 0 && (json_object_set_new(result, "data", bytes_to_json(data, size)) < 0 ||
+                       json_object_del(result, "sources") < 0))
+                r = -ENOMEM;
+        free(data);
+        if (r >= 0) {
+                *ret_result = result;
+                return 0;
+        }
+        json_decref(result);
+        if (r == -ENODATA)
+                return error_set(reterr_error, ERROR_NOT_FOUND, "what was read is no longer kept");
+        return error_set_errno(reterr_error, r,
+                               r == -ENOMEM ? "cannot hold what was read" : "cannot read the log");
 }
 
+/* Whoever waits at a cursor that has been moved begins anew where it is now. */
+static void readers_follow(Process *process, const char *name, uint64_t offset);
+
+/* All that is kept of an answer: with it, or not at all. */
 static int read_store(Read *read, const json_t *answer, bool moves, uint64_t next, Error *reterr_error) {
-        RequestHost *host = read->request->host;
-        char *text;
+        Registry *registry = read->request->host->supervisor->registry;
+        const Process *process = read->reader.process;
+        char *text = NULL;
         int r = 0;
 
         if (read->key[0]) {
                 text = json_dumps(answer, JSON_COMPACT);
                 if (!text)
                         return error_set_errno(reterr_error, ENOMEM, "cannot keep the answer");
-                r = registry_put_read_key(host->supervisor->registry, read->key, clock_realtime_usec(),
-                                          read->reader.process->id, read->start, text, reterr_error);
-                free(text);
         }
-        if (r >= 0 && moves)
-                r = read_move_cursor(host, read->reader.process, read->cursor, next, reterr_error);
+        if (moves)
+                r = registry_set_cursor(registry, process->id, read->cursor, next, reterr_error);
+        if (r >= 0 && text)
+                r = registry_put_read_key(registry, read->key, clock_realtime_usec(), process->id,
+                                          read->start, text, reterr_error);
+        free(text);
         return r;
 }
 
+/* What there is to say is made first: a read that fails consumes nothing. */
 static int read_finish(Read *read, ReaderEnd end, json_t **ret_result, Error *reterr_error) {
         const Scan *scan = &read->reader.scan;
         uint64_t size = scan->is_done ? scan->result.end : scan->n, next = scan->at.offset;
         bool moves = end != READER_TIMEOUT && read->cursor && !read->peek;
-        json_t *answer;
+        json_t *answer, *result = NULL;
         Log *log;
         int r;
 
@@ -148,15 +155,20 @@ static int read_finish(Read *read, ReaderEnd end, json_t **ret_result, Error *re
         } else if (end == READER_TIMEOUT)
                 next = read->start;
         answer = read_answer(read, end, size, next);
-        if (!answer)
-                return error_set_errno(reterr_error, ENOMEM, "cannot answer");
-        read->follows = false; /* it has what it came for, wherever its cursor goes */
-        r = read_store(read, answer, moves, next, reterr_error);
+        r = answer ? answer_with_data(answer, scan, log, size, &result, reterr_error)
+                   : error_set_errno(reterr_error, ENOMEM, "cannot answer");
+        if (r >= 0)
+                r = read_store(read, answer, moves, next, reterr_error);
+        json_decref(answer);
         if (r < 0) {
-                json_decref(answer);
+                json_decref(result);
                 return r;
         }
-        return answer_with_data(answer, scan, log, size, ret_result, reterr_error);
+        read->follows = false; /* it has what it came for, wherever its cursor goes */
+        if (moves)
+                readers_follow(read->reader.process, read->cursor, next);
+        *ret_result = result;
+        return 0;
 }
 
 static void read_on_end(Reader *reader, ReaderEnd end, const Error *why) {
@@ -205,24 +217,18 @@ int read_repeat(Process *process, const char *text, json_t **ret_result, Error *
         if (r >= 0 && size > 0 &&
             (scan.first < log_begin(log) || log_seek_offset(log, &scan.begin, scan.first) < 0))
                 r = error_set(reterr_error, ERROR_NOT_FOUND, "what was read is no longer kept");
-        if (r < 0) {
-                json_decref(answer);
-                return r;
-        }
-        return answer_with_data(answer, &scan, log, size, ret_result, reterr_error);
+        if (r >= 0)
+                r = answer_with_data(answer, &scan, log, size, ret_result, reterr_error);
+        json_decref(answer);
+        return r;
 }
 
 /* --- cursors --- */
 
-int read_move_cursor(RequestHost *host, Process *process, const char *name, uint64_t offset,
-                     Error *reterr_error) {
+static void readers_follow(Process *process, const char *name, uint64_t offset) {
         LogCursor place;
         Log *log;
-        int r;
 
-        r = registry_set_cursor(host->supervisor->registry, process->id, name, offset, reterr_error);
-        if (r < 0)
-                return r;
         LIST_FOREACH(ProcessReader, link, &process->readers, link) {
                 Reader *reader = reader_from(link, &read_ops);
                 Read *other = reader ? CONTAINER_OF(reader, Read, reader) : NULL;
@@ -234,7 +240,16 @@ int read_move_cursor(RequestHost *host, Process *process, const char *name, uint
                         reader_move(reader, &place);
                 }
         }
-        return 0;
+}
+
+int read_move_cursor(RequestHost *host, Process *process, const char *name, uint64_t offset,
+                     Error *reterr_error) {
+        int r;
+
+        r = registry_set_cursor(host->supervisor->registry, process->id, name, offset, reterr_error);
+        if (r >= 0)
+                readers_follow(process, name, offset);
+        return r;
 }
 
 /* --- the question --- */
@@ -255,7 +270,7 @@ static bool is_cursor_name(const char *name) {
         return size >= 1 && size <= READ_CURSOR_MAX;
 }
 
-static int parse_cursor(const json_t *value, const char *what, char **ret_name, Error *reterr_error) {
+int read_parse_cursor(const json_t *value, const char *what, char **ret_name, Error *reterr_error) {
         char *name;
         int r;
 
@@ -351,7 +366,7 @@ int read_parse(ReadWish *wish, Params *params, MatchKind kind, Error *reterr_err
         if (r < 0 || json_is_null(cursor))
                 return r;
         if (cursor)
-                return parse_cursor(cursor, "cursor", &wish->cursor, reterr_error);
+                return read_parse_cursor(cursor, "cursor", &wish->cursor, reterr_error);
         wish->cursor = strdup("default");
         return wish->cursor ? 0 : error_set_errno(reterr_error, ENOMEM, "cannot read");
 }
@@ -470,66 +485,4 @@ int request_read_output(Request *request, Params *params, json_t **ret_result, E
             (r = match_new(&match, &wish.spec, reterr_error)) < 0)
                 return r;
         return read_begin(request, process, match, &wish, reterr_error);
-}
-
-static int add_cursor(const char *name, uint64_t offset, void *userdata) {
-        return json_array_append_new(userdata, json_pack("{s:o, s:I}", "name", bytes_string_to_json(name),
-                                                         "offset", (json_int_t)offset)) < 0
-                       ? -ENOMEM
-                       : 0;
-}
-
-int request_cursors(Request *request, Params *params, json_t **ret_result, Error *reterr_error) {
-        json_t *array;
-        Process *process;
-        int r;
-
-        r = request_target(request, params, &process, reterr_error);
-        if (r < 0)
-                return r;
-        array = json_array();
-        r = registry_cursors(request->host->supervisor->registry, process->id, add_cursor, array,
-                             reterr_error);
-        if (r < 0) {
-                json_decref(array);
-                return r;
-        }
-        *ret_result = json_pack("{s:o}", "cursors", array);
-        return 0;
-}
-
-int request_set_cursor(Request *request, Params *params, json_t **ret_result, Error *reterr_error) {
-        const json_t *to = json_object_get(params->object, "to"), *value = params_get(params, "name");
-        const char *word = json_string_value(to);
-        uint64_t offset = 0;
-        Process *process;
-        char *name = NULL;
-        Log *log;
-        int r;
-
-        if ((r = request_target(request, params, &process, reterr_error)) < 0 ||
-            (r = process_log(process, &log, reterr_error)) < 0 ||
-            (r = parse_cursor(value, "name", &name, reterr_error)) < 0)
-                return r;
-        if (json_is_null(to))
-                r = registry_drop_cursor(request->host->supervisor->registry, process->id, name,
-                                         reterr_error);
-        else if (json_is_integer(to) && json_integer_value(to) >= 0 &&
-                 (uint64_t)json_integer_value(to) <= log_end(log))
-                offset = (uint64_t)json_integer_value(to);
-        else if (word && strcmp(word, "end") == 0)
-                offset = log_end(log);
-        else if (word && strcmp(word, "start") == 0)
-                offset = log_begin(log);
-        else
-                r = error_set(reterr_error, ERROR_INVALID,
-                              "to: not an offset up to the end, %" PRIu64 ", \"start\", \"end\" or null",
-                              log_end(log));
-        if (r >= 0 && !json_is_null(to))
-                r = read_move_cursor(request->host, process, name, offset, reterr_error);
-        free(name);
-        if (r >= 0)
-                *ret_result = json_is_null(to) ? json_pack("{s:n}", "offset")
-                                               : json_pack("{s:I}", "offset", (json_int_t)offset);
-        return r;
 }

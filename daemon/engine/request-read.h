@@ -41,6 +41,8 @@ json_t *read_match_to_json(const Match *match, const MatchResult *result);
 /** read_repeat() - give the answer again that a request with this key had. Return: as a handler. */
 int read_repeat(Process *process, const char *answer, json_t **ret_result, Error *reterr_error);
 
+/** read_parse_cursor() - the name of a cursor; owned. @what: the member, for the error. */
+int read_parse_cursor(const json_t *value, const char *what, char **ret_name, Error *reterr_error);
 /** read_move_cursor() - move a cursor, and those who wait at it. */
 int read_move_cursor(RequestHost *host, Process *process, const char *name, uint64_t offset,
                      Error *reterr_error);

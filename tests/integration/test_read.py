@@ -211,6 +211,33 @@ class Reading(PmuxTest):
         self.assertIn("at byte 3", str(caught.exception))
         self.assert_error("not-found", client.read, p, run=2)
 
+    def test_a_log_that_cannot_be_read_consumes_nothing(self):
+        """What is only counted is read when it is answered: that fails before anything is moved or kept."""
+        client = self.client()
+        p = self.one(client, "0123456789")
+        directory = os.path.join(self.daemon.state_dir, "processes", str(p))
+        path, = [os.path.join(directory, n) for n in os.listdir(directory) if n.endswith(".log") and n[0].isdigit()]
+        key = random_key()
+        os.truncate(path, 0)
+        for params in ({"for_": "exactly", "n": 5}, {"n": 5}, {"for_": "exactly", "n": 5, "key": key}):
+            self.assert_error("system", client.read, p, **params)
+            self.assertEqual(client.cursors(p), {}, params)
+        with open(path, "r+b") as f:
+            f.write(b"0123456789")
+        self.assertEqual(client.read(p, for_="exactly", n=5, key=key)["data"], b"01234")
+        self.assertEqual(client.read(p, n=5)["data"], b"56789")
+
+    def test_an_answer_that_cannot_be_kept_consumes_nothing(self):
+        client = self.client()
+        p = self.one(client, "text")
+        for i in range(64):
+            client.set_cursor(p, "c%d" % i, 0)
+        key = random_key()
+        for _ in range(2):  # nothing of the first is kept under the key, either
+            self.assert_error("limit", client.read, p, cursor="one more", key=key)
+        client.set_cursor(p, "c0", NULL)
+        self.assertEqual(client.read(p, cursor="one more", key=key)["data"], b"text")
+
     def test_a_client_that_leaves_consumes_nothing(self):
         client = self.client()
         p = self.sh(client, ECHO)["id"]
