@@ -11,7 +11,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -20,12 +22,15 @@
 #include "daemon/engine/tree.h"
 
 #define TREE_RUN_DEADLINE_USEC (20 * USEC_PER_SEC)
+#define TREE_RUN_CPU_SEC 60 /* should even its guard be killed, no process of a run computes for longer */
 #define TREE_RUN_INSTANCE "5eed0123456789abcdef0123456789ab"
 
 typedef struct TreeRun {
         TreeRoot *root; /* borrowed */
         Tree tree;
-        int out_fd; /* owned; non-blocking read end of the run's stdout */
+        int out_fd;   /* owned; non-blocking read end of the run's stdout */
+        int guard_fd; /* owned; tells the run's guard that the test lives */
+        pid_t guard;
 } TreeRun;
 
 /* Waits, reaping what ends meanwhile, until the expression is true. */
@@ -45,15 +50,52 @@ static inline void tree_run_keeper(void) {
         ck_assert_int_eq(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
 }
 
+/* Whatever becomes of the test, be it SIGKILL, what it started must not outlive it, forking or computing on
+ * for ever: when the test's end of the pipe is closed without a word, its guard ends the run. */
+static inline __attribute__((noreturn)) void tree_run_guard(pid_t pid, int dir_fd, int pipe_fd) {
+        int main_fd = pidfd_open(pid, 0), fd;
+        char c;
+
+        if (setsid() < 0 || dup2(pipe_fd, STDIN_FILENO) < 0)
+                _exit(123);
+        if (dup2(main_fd, STDOUT_FILENO) < 0) /* the main process has ended already */
+                (void)close(STDOUT_FILENO);
+        if (dup2(dir_fd, STDERR_FILENO) < 0) /* there is no cgroup */
+                (void)close(STDERR_FILENO);
+        (void)close_range(STDERR_FILENO + 1, ~0U, 0);
+        if (read(STDIN_FILENO, &c, 1) != 0)
+                _exit(0);
+        (void)pidfd_send_signal(STDOUT_FILENO, SIGKILL, NULL, 0);
+        (void)kill(-pid, SIGKILL); /* what hops from pid to pid stays in the group, and the number with it */
+        fd = openat(STDERR_FILENO, "cgroup.kill", O_WRONLY | O_CLOEXEC);
+        if (fd >= 0)
+                (void)!write(fd, "1", 1);
+        _exit(0);
+}
+
+static inline void tree_run_guard_start(TreeRun *run, pid_t main_pid, int dir_fd) {
+        int fds[2];
+
+        ck_assert_int_eq(pipe2(fds, O_CLOEXEC), 0);
+        run->guard = fork();
+        ck_assert_int_ge(run->guard, 0);
+        if (run->guard == 0)
+                tree_run_guard(main_pid, dir_fd, fds[0]);
+        (void)close(fds[0]);
+        run->guard_fd = fds[1];
+}
+
 static inline __attribute__((noreturn)) void tree_run_child(const Tree *tree, int dir_fd, int out_fd,
                                                             void (*fn)(void), const char *script) {
         char *argv[] = { (char *)"sh", (char *)"-c", (char *)script, NULL };
         char *env[] = { (char *)"PATH=/usr/bin:/bin", (char *)tree->mark, NULL };
+        const struct rlimit cpu = { .rlim_cur = TREE_RUN_CPU_SEC, .rlim_max = TREE_RUN_CPU_SEC };
         int fd = dir_fd >= 0 ? openat(dir_fd, "cgroup.procs", O_WRONLY | O_CLOEXEC) : -1;
 
         if (dir_fd >= 0 && (fd < 0 || write(fd, "0", 1) != 1))
                 _exit(120);
-        if (setsid() < 0 || dup2(out_fd, STDOUT_FILENO) < 0)
+        if (setsid() < 0 || dup2(out_fd, STDOUT_FILENO) < 0 || setrlimit(RLIMIT_CPU, &cpu) < 0 ||
+            close_range(STDERR_FILENO + 1, ~0U, 0) < 0)
                 _exit(121);
         if (fn)
                 fn();
@@ -78,6 +120,7 @@ static inline void tree_run_start(TreeRun *ret_run, TreeRoot *root, uint64_t pro
         if (pid == 0)
                 tree_run_child(&ret_run->tree, dir_fd, fds[1], fn, script);
         (void)close(fds[1]);
+        tree_run_guard_start(ret_run, pid, dir_fd);
         if (dir_fd >= 0)
                 (void)close(dir_fd);
         ret_run->out_fd = fds[0];
@@ -162,6 +205,14 @@ static inline bool tree_run_says(const TreeRun *run, const char *what) {
         return strstr(text, what);
 }
 
+/* Lets go of a run that has ended, whoever ended it. */
+static inline void tree_run_leave(TreeRun *run) {
+        ck_assert_int_eq(write(run->guard_fd, "", 1), 1);
+        (void)close(run->guard_fd);
+        (void)waitpid(run->guard, NULL, 0); /* unless somebody who reaps all was quicker */
+        (void)close(run->out_fd);
+}
+
 /* Kills what is left, waits for its end and tidies up. */
 static inline void tree_run_end(TreeRun *run) {
         size_t n;
@@ -170,5 +221,5 @@ static inline void tree_run_end(TreeRun *run) {
         TREE_RUN_WAIT(tree_empty(run->root, &run->tree) == 1);
         tree_release(run->root, &run->tree);
         tree_root_tidy(run->root);
-        (void)close(run->out_fd);
+        tree_run_leave(run);
 }

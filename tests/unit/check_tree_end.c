@@ -123,6 +123,39 @@ START_TEST(what_hops_from_pid_to_pid_is_caught)
 }
 END_TEST
 
+/* The part of a test that is killed: it says who leads its run, and waits for its end. */
+static void start_and_die(int mode, atomic_int *ret_main_pid) {
+        TreeRun run;
+
+        root = tree_run_open(mode);
+        tree_run_start(&run, root, 1, NULL, hop);
+        atomic_store(ret_main_pid, run.tree.main_pid);
+        for (;;)
+                (void)pause();
+}
+
+START_TEST(a_test_that_is_killed_leaves_no_bomb)
+{
+        atomic_int *main_pid;
+        pid_t pid;
+
+        start_root(_i);
+        bomb_new();
+        main_pid = mmap(NULL, sizeof(*main_pid), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        ck_assert_ptr_ne(main_pid, MAP_FAILED);
+        pid = fork();
+        if (pid == 0)
+                start_and_die(_i, main_pid);
+        TREE_RUN_WAIT(atomic_load(main_pid) > 0 && atomic_load(n_bombs) > 10);
+        ck_assert_int_eq(kill(pid, SIGKILL), 0);
+        TREE_RUN_WAIT(kill(-atomic_load(main_pid), 0) < 0 && errno == ESRCH);
+        (void)tree_kill_stale(root); /* its cgroup is left */
+        ck_assert_int_eq(munmap(main_pid, sizeof(*main_pid)), 0);
+        ck_assert_int_eq(munmap(n_bombs, sizeof(*n_bombs)), 0);
+        end_root();
+}
+END_TEST
+
 /* The state letter of a process in /proc. */
 static char state(pid_t pid) {
         char path[64], text[256], *p;
@@ -153,13 +186,12 @@ static bool is_frozen(const TreeRun *run) {
         return true;
 }
 
+/* Takes all that a pipe holds, by one read: two that write without end may be faster than one that reads
+ * until there is no more. */
 static bool has_written(const TreeRun *run) {
-        char buffer[4096];
-        bool any = false;
+        static char buffer[65536];
 
-        while (read(run->out_fd, buffer, sizeof(buffer)) > 0)
-                any = true;
-        return any;
+        return read(run->out_fd, buffer, sizeof(buffer)) > 0;
 }
 
 START_TEST(a_frozen_tree_stands_still_until_it_is_continued)
@@ -264,6 +296,7 @@ static Suite *tree_end_suite(void) {
         tcase_add_loop_test(end, a_grandchild_that_ignores_sigterm_is_killed, 0, MODE_N_);
         tcase_add_loop_test(end, a_fork_bomb_is_killed_as_a_tree, 0, MODE_N_);
         tcase_add_loop_test(end, what_hops_from_pid_to_pid_is_caught, 0, MODE_N_);
+        tcase_add_loop_test(end, a_test_that_is_killed_leaves_no_bomb, 0, MODE_N_);
         tcase_add_loop_test(end, every_process_gets_the_signal_once, 0, MODE_N_);
         tcase_add_loop_test(end, keeper_and_engine_are_never_signalled, 0, MODE_N_);
         tcase_add_loop_test(freeze, a_frozen_tree_stands_still_until_it_is_continued, 0, MODE_N_);

@@ -67,7 +67,7 @@ START_TEST(only_what_a_dead_daemon_left_is_killed)
                 ck_assert_int_eq(tree_pids(living, &kept.tree, NULL, 0, &n), 0);
                 ck_assert_uint_eq(n, 2);
                 tree_run_end(&kept);
-                (void)close(lost.out_fd);
+                tree_run_leave(&lost);
         } else {
                 ck_assert_int_eq(tree_kill_stale(self), 0);
                 (void)close(keeper_fds[1]);
