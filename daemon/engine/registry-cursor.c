@@ -112,6 +112,18 @@ int registry_cursors(Registry *registry, uint64_t process, RegistryCursorFn fn, 
         }
 }
 
+uint64_t registry_most_cursors(Registry *registry) {
+        StoreStatement *statement;
+        uint64_t n;
+
+        if (store_read(registry->store, STATEMENT_MOST_CURSORS, &statement, NULL) < 0 ||
+            store_step(registry->store, statement, NULL) <= 0)
+                return 0;
+        n = store_column_u64(statement, 0);
+        store_done(statement);
+        return n;
+}
+
 int registry_put_read_key(Registry *registry, const char *key, uint64_t time_usec, uint64_t process,
                           uint64_t offset, const char *answer, Error *reterr_error) {
         StoreStatement *statement;

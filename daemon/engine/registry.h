@@ -123,7 +123,7 @@ int registry_event_range(Registry *registry, uint64_t *ret_oldest, uint64_t *ret
  * at most 10,000. */
 int registry_put_key(Registry *registry, const char *key, uint64_t time_usec, uint64_t process, uint32_t run,
                      Error *reterr_error);
-/** registry_key_count() - how many are kept. */
+/** registry_key_count() - how many are kept; those of reads are counted apart, and these are the more. */
 uint64_t registry_key_count(Registry *registry);
 /** registry_get_key() - Return: 1 and what it did; 0: not known; -errno. */
 int registry_get_key(Registry *registry, const char *key, uint64_t *ret_process, uint32_t *ret_run,
@@ -150,6 +150,9 @@ int registry_get_cursor(Registry *registry, uint64_t process, const char *name, 
 /** registry_cursors() - all of a process, by name; see registry_load(). */
 int registry_cursors(Registry *registry, uint64_t process, RegistryCursorFn fn, void *userdata,
                      Error *reterr_error);
+
+/** registry_most_cursors() - how many the process has that has the most. */
+uint64_t registry_most_cursors(Registry *registry);
 
 /** registry_put_read_key() - remember what a read with a key came to. @offset: where it began; @answer: text,
  * NULL while there is none. Keeps them as registry_put_key() does. */

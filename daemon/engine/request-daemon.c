@@ -32,6 +32,7 @@ static void limits_measure(const Request *request, uint64_t used[LIMIT_INDEX_N_]
         (void)registry_event_range(host->supervisor->registry, &oldest, &latest, NULL);
         used[LIMIT_INDEX_EVENTS] = latest > 0 ? latest + 1 - oldest : 0;
         used[LIMIT_INDEX_KEYS] = registry_key_count(host->supervisor->registry);
+        used[LIMIT_INDEX_CURSORS] = registry_most_cursors(host->supervisor->registry);
         used[LIMIT_INDEX_CLIENTS] = host->clients->n_clients;
         used[LIMIT_INDEX_PROCESSES] = host->supervisor->n_processes;
         used[LIMIT_INDEX_FRAME_BYTES] = host->clients->frame_bytes;

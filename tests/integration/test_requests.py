@@ -260,6 +260,19 @@ class Requests(PmuxTest):
                 more))
         client.stop(run["id"], now=True)
 
+    def test_the_use_of_cursors_and_keys_of_reads_is_counted(self):
+        client = self.client()
+        few, many = (self.sh(client, "exec sleep 1000")["id"] for _ in range(2))
+        for p, n in ((few, 3), (many, 5)):
+            for i in range(n):
+                client.set_cursor(p, "c%d" % i, 0)
+        for _ in range(7):
+            client.read(few, timeout_usec=0, key=random_key())
+        limits = client.status()["limits"]
+        self.assertEqual(limits["cursors"], {"used": 5, "max": 64}, "of the process that has the most")
+        self.assertEqual(limits["keys"]["used"], 7)
+        client.stop(few, many, now=True)
+
     def test_a_client_that_does_not_read_its_replies(self):
         """Its requests are no longer taken; others do not notice; when it reads on, all answers come."""
         client = self.client()
