@@ -11,22 +11,8 @@
 #include "daemon/engine/limits.h"
 #include "daemon/engine/request-read.h"
 #include "daemon/engine/status-json.h"
+#include "daemon/engine/wait-condition.h"
 #include "daemon/engine/wait.h"
-
-typedef enum WaitFor {
-        WAIT_EXITED,
-        WAIT_CLOSED,
-        WAIT_EMPTY,
-        WAIT_RUNNING,
-        WAIT_READY,
-        WAIT_STATE, /* from here on: of conditions only */
-        WAIT_PATTERN,
-        WAIT_QUIET,
-        WAIT_BYTES,
-} WaitFor;
-
-static const char *const wait_words[] = { "exited", "closed",  "empty", "running", "ready",
-                                          "state",  "pattern", "quiet", "bytes",   NULL };
 
 static bool wait_target_met(const WaitTarget *target, int condition) {
         const Process *process = target->process;
@@ -130,15 +116,15 @@ typedef struct Term {
         uint8_t what;  /* WaitFor */
         uint8_t state; /* of WAIT_STATE */
         bool met;
-        bool lost;     /* its process was removed: it cannot be met any more */
+        bool lost;     /* it cannot be met any more: its process was removed, or the search failed */
         json_t *found; /* owned; where in the output it was met */
 } Term;
 
 /* What a wait by conditions has beyond any other. */
 typedef struct Terms {
         size_t n;
-        bool failed; /* 'error' says why one cannot be looked for any more */
-        Error error;
+        bool refused; /* one could not be looked for at all */
+        Error error;  /* why the first that failed did */
         Term terms[];
 } Terms;
 
@@ -190,8 +176,9 @@ static void term_on_end(Reader *reader, ReaderEnd end, const Error *error) {
                 term->met = true;
                 break;
         case READER_FAILED:
-                terms->failed = true;
-                terms->error = *error;
+                if (terms->error.code == ERROR_NONE)
+                        terms->error = *error;
+                term->lost = true;
                 break;
         default:
                 term->lost = true;
@@ -241,7 +228,6 @@ static int terms_answer(Wait *wait, bool satisfied) {
 static int terms_check(Wait *wait) {
         size_t n_met = 0, n_lost = 0;
         Terms *terms = wait->data;
-        Error error = {};
 
         for (size_t i = 0; i < terms->n; i++) {
                 Term *term = &terms->terms[i];
@@ -253,133 +239,20 @@ static int terms_check(Wait *wait) {
                 n_met += term->met;
                 n_lost += term->lost;
         }
-        if (terms->failed)
+        if (terms->refused)
                 return wait_answer(wait, NULL, &terms->error);
         if (wait->any ? n_met > 0 : n_met == terms->n)
                 return terms_answer(wait, true);
         if (wait->any ? n_lost == terms->n : n_lost > 0) {
-                (void)error_set(&error, ERROR_NOT_FOUND, "a process that was waited for was removed");
-                return wait_answer(wait, NULL, &error);
+                if (terms->error.code == ERROR_NONE)
+                        (void)error_set(&terms->error, ERROR_NOT_FOUND,
+                                        "a process that was waited for was removed");
+                return wait_answer(wait, NULL, &terms->error);
         }
         return wait->timed_out ? terms_answer(wait, false) : 0;
 }
 
 /* ---- conditions: the question ---- */
-
-/* A condition as it was asked for. */
-typedef struct Condition {
-        Params params;
-        int what; /* WaitFor */
-        uint8_t state;
-        Bytes pattern; /* owned */
-        uint64_t n;
-        uint64_t quiet_usec;
-        unsigned sources;
-        Process **processes; /* owned */
-        size_t n_processes;
-} Condition;
-
-static void conditions_free(Condition *conditions, size_t n) {
-        for (size_t i = 0; i < n; i++) {
-                bytes_deinit(&conditions[i].pattern);
-                free(conditions[i].processes);
-        }
-        free(conditions);
-}
-
-static int condition_parse_state(Condition *condition, Error *reterr_error) {
-        static const char *words[PROCESS_STATE_N_ + 1];
-        int state = -1, r;
-
-        for (ProcessState s = 0; s < PROCESS_STATE_N_; s++)
-                words[s] = process_state_name(s);
-        r = params_choice(&condition->params, "state", words, &state, reterr_error);
-        if (r == 0)
-                return error_set(reterr_error, ERROR_INVALID, "state: it is needed");
-        condition->state = (uint8_t)state;
-        return r;
-}
-
-/* What this kind of condition needs. */
-static int condition_parse_own(Condition *condition, Error *reterr_error) {
-        const json_t *pattern = params_get(&condition->params, "pattern");
-        const char *needed = NULL;
-        int r = 1;
-
-        switch (condition->what) {
-        case WAIT_STATE:
-                return condition_parse_state(condition, reterr_error);
-        case WAIT_PATTERN:
-                needed = "pattern";
-                r = pattern ? bytes_from_json(pattern, "pattern", &condition->pattern, reterr_error) : 0;
-                if (r == 0 && pattern &&
-                    (condition->pattern.size < 1 || condition->pattern.size > MATCH_PATTERN_MAX))
-                        return error_set(reterr_error, ERROR_INVALID, "pattern: not 1 to %d bytes",
-                                         MATCH_PATTERN_MAX);
-                r = r == 0 && pattern ? 1 : r;
-                break;
-        case WAIT_QUIET:
-                needed = "quiet_usec";
-                r = params_u64(&condition->params, needed, 1, INT64_MAX / 4, &condition->quiet_usec,
-                               reterr_error);
-                break;
-        case WAIT_BYTES:
-                needed = "n";
-                r = params_u64(&condition->params, needed, 1, INT64_MAX, &condition->n, reterr_error);
-                break;
-        default:
-                return 0;
-        }
-        if (r == 0)
-                return error_set(reterr_error, ERROR_INVALID, "%s: it is needed for \"%s\"", needed,
-                                 wait_words[condition->what]);
-        return r;
-}
-
-static int condition_parse(Condition *condition, Request *request, Params *outer, const json_t *object,
-                           Error *reterr_error) {
-        Params *params = &condition->params;
-        int r;
-
-        if (!json_is_object(object))
-                return error_set(reterr_error, ERROR_INVALID, "conditions: not an array of objects");
-        if ((r = params_init(params, object, reterr_error)) < 0 ||
-            (r = params_allow(params, "for state pattern quiet_usec n sources from targets", reterr_error)) <
-                    0 ||
-            (r = params_choice(params, "for", wait_words, &condition->what, reterr_error)) < 0 ||
-            (r = params_sources(params, &condition->sources, reterr_error)) < 0 ||
-            (r = condition_parse_own(condition, reterr_error)) < 0)
-                return r;
-        if (condition->sources == 0)
-                return error_set(reterr_error, ERROR_INVALID, "sources: at least one is needed");
-        return request_targets(request, params_get(params, "targets") ? params : outer, &condition->processes,
-                               &condition->n_processes, reterr_error);
-}
-
-static int term_seek(const Condition *condition, const Process *process, Log *log, LogCursor *ret_cursor,
-                     Error *reterr_error) {
-        const json_t *from = json_object_get(condition->params.object, "from");
-        const char *word = json_string_value(from);
-        uint64_t offset = log_begin(log);
-        int r;
-
-        if (condition->what == WAIT_QUIET || (word && strcmp(word, "end") == 0)) {
-                log_seek_end(log, ret_cursor);
-                return 0;
-        }
-        if (!from || json_is_null(from)) {
-                r = process->run.run > 0 ? log_seek_run(log, ret_cursor, process->run.run) : -ENOENT;
-                if (r != -ENOENT)
-                        return r;
-        } else if (json_is_integer(from) && json_integer_value(from) >= 0)
-                offset = (uint64_t)json_integer_value(from);
-        else if (!word || strcmp(word, "start") != 0)
-                return error_set(reterr_error, ERROR_INVALID, "from: not an offset, \"start\" or \"end\"");
-        if (offset > log_end(log))
-                return error_set(reterr_error, ERROR_INVALID, "from: %" PRIu64 " is beyond the end, %" PRIu64,
-                                 offset, log_end(log));
-        return log_seek_offset(log, ret_cursor, offset);
-}
 
 /* Begins to look for it in the output. */
 static int term_start(Term *term, const Condition *condition, Process *process, Error *reterr_error) {
@@ -403,7 +276,7 @@ static int term_start(Term *term, const Condition *condition, Process *process, 
         int r;
 
         if ((r = process_log(process, &log, reterr_error)) < 0 ||
-            (r = term_seek(condition, process, log, &options.begin, reterr_error)) < 0 ||
+            (r = condition_seek(condition, process, log, &options.begin, reterr_error)) < 0 ||
             (r = match_new(&match, &spec, reterr_error)) < 0)
                 return r;
         reader = calloc(1, sizeof(*reader));
@@ -429,8 +302,8 @@ static int terms_start(Wait *wait, const Condition *conditions, size_t n, Error 
         Terms *terms = wait->data;
         int r = 0;
 
-        for (size_t i = 0; i < n && r >= 0; i++)
-                for (size_t j = 0; j < conditions[i].n_processes && r >= 0; j++) {
+        for (size_t i = 0; i < n; i++)
+                for (size_t j = 0; j < conditions[i].n_processes; j++) {
                         Term *term = &terms->terms[terms->n++];
 
                         *term = (Term){ .wait = wait,
@@ -441,8 +314,10 @@ static int terms_start(Wait *wait, const Condition *conditions, size_t n, Error 
                         if (term->what > WAIT_STATE)
                                 r = term_start(term, &conditions[i], conditions[i].processes[j],
                                                reterr_error);
+                        if (r < 0)
+                                return condition_name_error(i, r, reterr_error);
                 }
-        return r;
+        return 0;
 }
 
 /* The processes of all conditions, each once; owned. */
@@ -500,7 +375,7 @@ static int conditions_wait(Request *request, const Condition *conditions, size_t
         for (size_t i = 0; wait->context && i < n_processes; i++)
                 (void)json_array_append_new(wait->context, json_null());
         if (terms_start(wait, conditions, n, &error) < 0) {
-                terms->failed = true; /* answered at the end of this turn */
+                terms->refused = true; /* answered at the end of this turn */
                 terms->error = error;
         }
         return REQUEST_WAITS;
@@ -525,7 +400,10 @@ static int wait_by_conditions(Request *request, Params *params, const json_t *ar
         if (!conditions)
                 return error_set_errno(reterr_error, ENOMEM, "cannot wait");
         for (size_t i = 0; i < n && r >= 0; i++)
-                r = condition_parse(&conditions[i], request, params, json_array_get(array, i), reterr_error);
+                r = condition_name_error(i,
+                                         condition_parse(&conditions[i], request, params,
+                                                         json_array_get(array, i), reterr_error),
+                                         reterr_error);
         if (r >= 0)
                 r = conditions_wait(request, conditions, n, any, timeout, reterr_error);
         conditions_free(conditions, n);

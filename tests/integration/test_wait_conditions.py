@@ -79,6 +79,44 @@ class WaitConditions(PmuxTest):
         self.assert_error("invalid-argument", client.call, "wait", {"targets": [target], "for": "quiet"})
         self.assert_error("not-found", self.wait, client, [target], {"for": "exited", "targets": [99]})
 
+    def test_what_is_wrong_is_named_with_its_place(self):
+        client = self.client()
+        target = self.cat(client)
+        good = {"for": "exited"}
+        for condition, what in (({}, "for"), ({"for": None}, "for"), ({"form": "exited"}, "form"),
+                                ({"for": "exited", "time": 1}, "time"), ({"for": "exited", "pattern": "x"}, "pattern"),
+                                ({"for": "quiet", "quiet_usec": 9, "from": "end"}, "from"),
+                                ({"for": "state", "state": "running", "sources": ["stdout"]}, "sources"),
+                                ({"for": "pattern", "pattern": "x", "n": 1}, "n"),
+                                ({"for": "pattern", "pattern": "("}, "pattern"),
+                                ({"for": "bytes", "n": 1, "from": 99}, "from"), (7, "object")):
+            for position in (0, 2):
+                conditions = [good] * position + [condition]
+                error = self.assert_error("invalid-argument", self.wait, client, [target], *conditions)
+                self.assertTrue(error.message.startswith("conditions[%d]: " % position), error.message)
+                self.assertIn(what, error.message, condition)
+        error = self.assert_error("not-found", self.wait, client, [target], good, dict(good, targets=[99]))
+        self.assertIn("conditions[1]: ", error.message)
+        client.stop(target, now=True)
+
+    def test_one_that_needs_too_many_steps_does_not_keep_another_from_winning(self):
+        """With `any` a search that was given up is one that cannot be met; only if all are it is an error."""
+        client = self.client()
+        target = self.sh(client, "head -c 100000 /dev/zero | tr '\\0' a; echo; cat")["id"]
+        self.wait(client, [target], {"for": "bytes", "n": 100001})
+        hopeless = {"for": "pattern", "pattern": r"(a+)+(b|c)\1"}
+        self.assert_error("limit", self.wait, client, [target], hopeless)
+        call = client.submit("wait", {"targets": [target], "any": True, "conditions": [
+            hopeless, {"for": "pattern", "pattern": "the other"}, hopeless]})
+        self.assert_error("limit", self.wait, self.client(), [target], hopeless, hopeless, any=True)
+        self.assert_error("limit", self.wait, self.client(), [target], hopeless, {"for": "exited"})
+        client.write(target, b"the other\n")
+        result = call.result(30)
+        self.assertEqual((result["reason"], [row["condition"] for row in result["satisfied"]]), ("satisfied", [1]))
+        result = self.wait(client, [target], hopeless, {"for": "exited"}, any=True, timeout=3)
+        self.assertEqual(result["reason"], "timeout", "the process could have ended")
+        client.stop(target, now=True)
+
     def test_a_catastrophic_pattern_hurts_nobody_else(self):
         client = self.client()
         target = self.sh(client, "head -c 200000 /dev/zero | tr '\\\\0' a; echo; sleep 1000")["id"]
