@@ -25,7 +25,8 @@ enum {
         MAX_BYTES,
         TIMEOUT,
         ONLY_STDOUT,
-        ONLY_STDERR
+        ONLY_STDERR,
+        ONLY_STDIN
 };
 
 int read_params_init(ReadParams *read, Cli *cli) {
@@ -158,6 +159,8 @@ int read_params_option(ReadParams *read, int c, const char *value) {
                 return add_source(read, "stdout");
         case ONLY_STDERR:
                 return add_source(read, "stderr");
+        case ONLY_STDIN:
+                return add_source(read, "stdin");
         default:
                 return filter_option(&read->filter_options, read->cli, c, value);
         }

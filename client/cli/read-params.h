@@ -26,8 +26,9 @@
                 { "quiet", required_argument, NULL, READ_OPTION + 7 },                                       \
                 { "max", required_argument, NULL, READ_OPTION + 8 },                                         \
                 { "timeout", required_argument, NULL, READ_OPTION + 9 },                                     \
-                { "stdout", no_argument, NULL, READ_OPTION + 10 }, {                                         \
-                "stderr", no_argument, NULL, READ_OPTION + 11                                                \
+                { "stdout", no_argument, NULL, READ_OPTION + 10 },                                           \
+                { "stderr", no_argument, NULL, READ_OPTION + 11 }, {                                         \
+                "stdin", no_argument, NULL, READ_OPTION + 12                                                 \
         }
 
 typedef struct ReadParams {

@@ -150,6 +150,13 @@ static unsigned ended_bit(Source source) {
         return source == SOURCE_STDOUT ? RUN_STDOUT_CLOSED : source == SOURCE_STDERR ? RUN_STDERR_CLOSED : 0;
 }
 
+/* Whether all that was accepted for stdin is in the transcript, and no more can be. */
+static bool stdin_has_ended(const Process *process) {
+        bool closed = process->stdin_fd < 0 && process->state != PROCESS_STARTING;
+
+        return (closed || !process_is_alive(process)) && process->transcript_from == UINT64_MAX;
+}
+
 /* Whether nothing more can come of the run that is read, now that the log's end is reached. */
 static bool reader_is_at_eof(const Reader *reader) {
         const RegistryRun *run = &reader->process->run;
@@ -162,8 +169,7 @@ static bool reader_is_at_eof(const Reader *reader) {
         for (Source source = SOURCE_STDOUT; source <= SOURCE_STDERR; source++)
                 if ((scan->sources & 1u << source) && !(run->ended & ended_bit(source)))
                         return false;
-        return (scan->sources & (1u << SOURCE_STDOUT | 1u << SOURCE_STDERR)) ||
-               process_is_over(reader->process);
+        return !(scan->sources & 1u << SOURCE_STDIN) || stdin_has_ended(reader->process);
 }
 
 static void reader_arm(Reader *reader) {

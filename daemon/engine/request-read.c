@@ -371,6 +371,15 @@ int read_parse(ReadWish *wish, Params *params, MatchKind kind, Error *reterr_err
         return wish->cursor ? 0 : error_set_errno(reterr_error, ENOMEM, "cannot read");
 }
 
+int read_check_sources(const Process *process, unsigned sources, Error *reterr_error) {
+        if (!(sources & 1u << SOURCE_STDIN) || process->config.transcript)
+                return 0;
+        return error_set(reterr_error, ERROR_UNSUPPORTED,
+                         "sources: what is written to stdin is not kept in the log of process %" PRIu64
+                         ": it was run without a transcript",
+                         process->id);
+}
+
 int read_begin(Request *request, Process *process, Match *match, ReadWish *wish, Error *reterr_error) {
         Read *read;
         int r;
@@ -472,6 +481,7 @@ int request_read_output(Request *request, Params *params, json_t **ret_result, E
         if ((r = request_target(request, params, &process, reterr_error)) < 0 ||
             (r = read_parse(&wish, params, MATCH_BYTES, reterr_error)) < 0 ||
             (r = params_bool(params, "peek", &wish.peek, reterr_error)) < 0 ||
+            (r = read_check_sources(process, wish.options.sources, reterr_error)) < 0 ||
             (r = request_may_wait(request, reterr_error)) < 0 ||
             (r = read_find_key(request, process, wish.key, &answer, reterr_error)) < 0)
                 return r;

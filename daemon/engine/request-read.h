@@ -31,6 +31,10 @@ static inline void read_wish_deinit_cleanup(ReadWish *wish) {
 /** read_parse() - the members READ_MEMBERS. @kind: what is read for if nothing is said. */
 int read_parse(ReadWish *wish, Params *params, MatchKind kind, Error *reterr_error);
 
+/** read_check_sources() - whether what is to be read is in the log. Return: 0; -EOPNOTSUPP (UNSUPPORTED):
+ * stdin, of a process without a transcript. */
+int read_check_sources(const Process *process, unsigned sources, Error *reterr_error);
+
 /** read_begin() - wait for what is wished for; answers by itself. @match: as made of wish->spec, moved in.
  * Return: REQUEST_WAITS or -errno. */
 int read_begin(Request *request, Process *process, Match *match, ReadWish *wish, Error *reterr_error);

@@ -113,6 +113,8 @@ int condition_parse(Condition *condition, Request *request, Params *outer, const
                 return error_set(reterr_error, ERROR_INVALID, "sources: at least one is needed");
         r = request_targets(request, params_get(params, "targets") ? params : outer, &condition->processes,
                             &condition->n_processes, reterr_error);
+        for (size_t i = 0; r >= 0 && i < condition->n_processes; i++)
+                r = read_check_sources(condition->processes[i], condition->sources, reterr_error);
         return r;
 }
 

@@ -117,6 +117,15 @@ class CliRead(PmuxTest):
         self.assertEqual(answer["reason"], "satisfied")
         self.assertEqual(answer["match"]["groups"][1]["name"], "word")
 
+    def test_what_was_written_to_stdin(self):
+        self.cli("run", "-d", "--transcript", "-n", "kept", "--", "cat", check=0)
+        self.cli("write", "kept", "question", check=0)
+        self.assertEqual(self.read("--stdin", "--line", "kept"), (0, b"question\n"))
+        self.assertEqual(self.read("--stdin", "--line", "--timeout", "0", "kept"), (124, b""))
+        self.cli("run", "-d", "-n", "plain", "--", "cat", check=0)
+        done = self.cli("read", "--stdin", "--line", "plain")
+        self.assertEqual((done.returncode, b"transcript" in done.stderr), (125, True), done)
+
     def test_a_lock(self):
         self.cli("run", "-d", "-n", "held", "--", "cat", check=0)
         token = self.cli("lock", "--for", "1m", "--holder", "a test", "held", check=0).stdout.decode().strip()

@@ -49,6 +49,52 @@ class Transcript(PmuxTest):
         self.assertEqual(data_of(subscription.collect(), STDIN), b"")
         self.assertFalse(client.show(plain["id"])["transcript"])
 
+    def test_it_is_read_like_output(self):
+        client = self.client()
+        p = client.run(["/bin/cat"], transcript=True)["id"]
+        waiting = client.submit("wait", {"targets": [p], "conditions": [
+            {"for": "pattern", "pattern": "t(w)o", "sources": ["stdin"]}]})
+        client.write(p, b"one\ntwo\nrest")
+        for text in (b"one\n", b"two\n"):
+            got = client.read(p, cursor="in", sources=["stdin"], for_="line")
+            self.assertEqual((got["reason"], got["data"]), ("satisfied", text))
+        self.assertEqual(waiting.result()["satisfied"][0]["offset"], 7)
+        client.read(p, cursor="out", sources=["stdout"], for_="separator", separator="rest")
+        got = client.ask(p, b" it is\n", sources=ALL, for_="separator", separator="is\n it is\n")
+        self.assertEqual(got["data"], b" it is\n it is\n")
+        waiting = client.submit_read(p, cursor="in", sources=["stdin"], for_="exactly", n=100)
+        client.close_stdin(p)
+        got = waiting.result()
+        self.assertEqual((got["reason"], got["data"]), ("eof", b"rest it is\n"))
+
+    def test_its_end_is_that_of_stdin(self):
+        """Neither before stdin is closed, though the output is, nor only when the process ends."""
+        client = self.client()
+        p = self.sh(client, "exec >&- 2>&-; read -r a; read -r b; exec sleep 1000", transcript=True)["id"]
+        client.wait(p, for_="closed")
+        self.assertEqual(client.read(p, sources=ALL, for_="eof", peek=True, timeout_usec=100_000)["reason"], "timeout")
+        waiting = client.submit_read(p, sources=ALL, for_="eof")
+        client.write(p, b"a\n")
+        client.write(p, b"b\n", eof=True)
+        got = waiting.result()
+        self.assertEqual((got["reason"], got["data"]), ("satisfied", b"a\nb\n"))
+        self.assertEqual(client.show(p)["state"], "running")
+        q = self.sh(client, "read -r a", transcript=True)["id"]
+        waiting = client.submit_read(q, sources=["stdin"], for_="eof")
+        client.write(q, b"last\n")  # and left open
+        self.assertEqual(waiting.result()["data"], b"last\n")
+        client.stop(p, now=True)
+
+    def test_what_is_not_kept_cannot_be_read(self):
+        client = self.client()
+        p = client.run(["/bin/cat"])["id"]
+        for method, params in (("read", {"sources": ["stdin"]}), ("ask", {"sources": ALL, "data": "x\n"}),
+                               ("wait", {"conditions": [{"for": "bytes", "n": 1, "sources": ["stdin"]}]})):
+            params = dict(params, targets=[p]) if method == "wait" else dict(params, target=p)
+            error = self.assert_error("unsupported", client.call, method, params)
+            self.assertIn("transcript", error.message, method)
+        self.assertEqual(client.show(p)["stdin_log"]["accepted"], 0, "nothing was asked")
+
     def test_a_retry_is_not_written_down_twice(self):
         client = self.client()
         run = client.run(["/bin/cat"], transcript=True)
