@@ -167,6 +167,7 @@ int link_queue_fds(Link *link, uint64_t position, const int *fds, size_t n_fds) 
         if (!added)
                 return -ENOMEM;
         added->position = position;
+        added->end = link_position(link);
         while (added->n < n_fds) {
                 added->fds[added->n] = fcntl(fds[added->n], F_DUPFD_CLOEXEC, 3);
                 if (added->fds[added->n] < 0) {
@@ -180,7 +181,8 @@ int link_queue_fds(Link *link, uint64_t position, const int *fds, size_t n_fds) 
         return 0;
 }
 
-/* Sends what is queued up to the next descriptors, which go with the byte that they belong to. */
+/* Sends what is queued up to the next descriptors; these go with the frame that they belong to, and nothing
+ * behind it: the daemon takes the last frame for theirs. */
 static ssize_t send_some(Link *link) {
         union {
                 struct cmsghdr header;
@@ -188,19 +190,16 @@ static ssize_t send_some(Link *link) {
         } control = {};
         struct iovec piece = { link->out + link->out_begin, link_pending(link) };
         struct msghdr message = { .msg_iov = &piece, .msg_iovlen = 1 };
-        LinkFds *fds = NULL, *next = NULL;
+        LinkFds *fds = NULL;
         ssize_t n;
 
         if (!list_empty(&link->fds))
                 fds = CONTAINER_OF(link->fds.next, LinkFds, link);
-        if (fds && fds->link.next != &link->fds)
-                next = CONTAINER_OF(fds->link.next, LinkFds, link);
         if (fds && fds->position > link->n_sent) {
                 piece.iov_len = MIN(piece.iov_len, fds->position - link->n_sent);
                 fds = NULL;
         } else if (fds) {
-                if (next)
-                        piece.iov_len = MIN(piece.iov_len, next->position - link->n_sent);
+                piece.iov_len = MIN(piece.iov_len, fds->end - link->n_sent);
                 message.msg_control = &control;
                 message.msg_controllen = CMSG_SPACE(fds->n * sizeof(int));
                 control.header.cmsg_level = SOL_SOCKET;

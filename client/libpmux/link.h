@@ -17,6 +17,7 @@
 typedef struct LinkFds {
         List link;         /* in Link.fds */
         uint64_t position; /* of that byte, counted since the socket was attached */
+        uint64_t end;      /* behind the frame */
         size_t n;
         int fds[LINK_FDS_MAX]; /* owned */
 } LinkFds;
@@ -69,8 +70,8 @@ int link_queue(Link *link, const FrameHeader *header, const void *head, size_t h
 /** link_position() - how many bytes stand before a frame that is queued now. */
 uint64_t link_position(const Link *link);
 
-/** link_queue_fds() - the frame that was queued at a position takes duplicates of descriptors along. Return:
- * 0; -errno. */
+/** link_queue_fds() - the frame that was queued last, at a position, takes duplicates of descriptors along.
+ * Return: 0; -errno. */
 int link_queue_fds(Link *link, uint64_t position, const int *fds, size_t n_fds);
 
 /** link_flush() - send what is queued. Return: 0: all of it; -EAGAIN: the socket is full; -errno. */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
 /* The kernel gives descriptors together with the first byte that was sent with them and ends a read behind
- * those bytes, so that a read has at most one set. It does not tell at which of the bytes that begins: where
- * several frames came in one read, the first that asks has it. */
+ * those bytes, so that a read has at most one set. It does not tell at which of the bytes that begins, as
+ * what was sent before may have come in the same read. But nothing is sent with them beyond their frame: it
+ * is the last that begins in the read. */
 
 #include "daemon/engine/client-fds.h"
 
@@ -96,7 +97,7 @@ int client_fds_take(Client *client, unsigned number, int *ret_fd, Error *reterr_
         int fd;
 
         LIST_FOREACH(ClientFds, set, &client->fds, link) {
-                if (at < set->begin || at >= set->end)
+                if (at < set->begin || at >= set->end || at + client->n_handling < set->end)
                         continue;
                 if (set->cut)
                         return error_set(reterr_error, ERROR_LIMIT,

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Descriptors that came with a connection's bytes. They belong to the frame whose header begins what was sent
- * with them, and are closed when that has been handled. */
+/* Descriptors that came with a connection's bytes. They belong to the frame that was sent with them, to no
+ * other, and are closed when that has been handled. */
 
 #include <stddef.h>
 #include <sys/types.h>

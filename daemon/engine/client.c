@@ -191,6 +191,7 @@ static int client_handle_bytes(Client *client, const uint8_t *bytes, size_t size
                 r = client_check_frame(client, bytes + used, size - used, &header, reterr_error);
                 if (r <= 0)
                         break;
+                client->n_handling = FRAME_HEADER_SIZE + header.size;
                 r = client_handle_frame(client, &header, bytes + used + FRAME_HEADER_SIZE, reterr_error);
                 used += FRAME_HEADER_SIZE + header.size;
                 client->n_handled += FRAME_HEADER_SIZE + header.size;
@@ -219,6 +220,7 @@ static int client_handle_buffer(Client *client, Error *reterr_error) {
                 if (!frame)
                         return error_set(reterr_error, ERROR_NO_MEMORY, "no memory for a frame of %u bytes",
                                          header.size);
+                client->n_handling = sizeof(bytes) + header.size;
                 r = client_handle_frame(client, &header, frame + sizeof(bytes), reterr_error);
                 if (r < 0)
                         return r;

@@ -81,6 +81,7 @@ struct Client {
         List fds;            /* descriptors that came, of frames not yet handled; client-fds.c */
         uint64_t n_received; /* bytes, over the connection */
         uint64_t n_handled;  /* bytes of the frames before the one that is being handled */
+        uint64_t n_handling; /* and those of this one */
         uint32_t n_streams;
         uint32_t n_lazy; /* of those, in set->lazy */
         uint32_t n_requests;

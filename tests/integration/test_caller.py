@@ -5,7 +5,9 @@ import array
 import json
 import os
 import pty
+import signal
 import socket
+import struct
 
 from pmux_client import CONTROL, K_DATA, frame, hello_frame, random_key
 from pmux_daemon import fd_count, wait_until
@@ -165,6 +167,61 @@ class Caller(PmuxTest):
             raw.connect(self.daemon.socket)
             raw.sendmsg([hello_frame() + request], rights)
             wait_until(lambda: fd_count(pid) <= before + 1, what="the descriptors to be closed")
+
+    def raw(self):
+        sock = socket.socket(socket.AF_UNIX)
+        self.addCleanup(sock.close)
+        sock.connect(self.daemon.socket)
+        sock.sendall(hello_frame())
+        return sock
+
+    @staticmethod
+    def request(number, stdout=None):
+        params = {"argv": ["/bin/echo", str(number)], **({"stdout": stdout} if stdout else {})}
+        return frame(CONTROL, json.dumps({"jsonrpc": "2.0", "id": number, "method": "run",
+                                          "params": params}).encode())
+
+    @staticmethod
+    def answers(sock, n):
+        """The answers to requests by number: None, or the name of the error."""
+        answers, stream = {}, sock.makefile("rb")
+        while len(answers) < n:
+            size, kind = struct.unpack("<IB7x", stream.read(12))
+            payload = stream.read(size)
+            if kind == CONTROL:
+                message = json.loads(payload)
+                answers[message["id"]] = message["error"]["data"]["code"] if "error" in message else None
+        return answers
+
+    def test_descriptors_belong_to_the_frame_that_they_came_with(self):
+        """Who forgot to send some is refused, and does not take those of a request that comes in the same read."""
+        client = self.client()
+        engine = self.daemon.engine_pid()
+        forgetful, plain = self.request(1, {"fd": 0}), self.request(2)
+        for before in ([forgetful], [plain, forgetful, plain], [forgetful * 2]):
+            read, write = self.pipe()
+            sock = self.raw()
+            client.call("version")
+            os.kill(engine, signal.SIGSTOP)  # so that all of it comes in one read
+            try:
+                for data in before:
+                    sock.sendall(data)
+                socket.send_fds(sock, [self.request(3, {"fd": 0})], [write])
+                sock.sendall(self.request(4, {"fd": 0}))
+            finally:
+                os.kill(engine, signal.SIGCONT)
+            answers = self.answers(sock, 4 if plain in before else 3)
+            self.assertEqual((answers[1], answers[3], answers[4]), ("invalid-argument", None, "invalid-argument"))
+            os.close(write)
+            self.assertEqual(read_all(read), b"3\n")
+
+    def test_with_descriptors_one_frame_is_sent(self):
+        read, write = self.pipe()
+        sock = self.raw()
+        socket.send_fds(sock, [self.request(1, {"fd": 0}) + self.request(2)], [write])
+        self.assertEqual(self.answers(sock, 2), {1: "invalid-argument", 2: None})
+        os.close(write)
+        self.assertEqual(read_all(read), b"")
 
     def test_descriptors_of_requests_in_a_row(self):
         """Each request gets its own, also where several come in one read and one is large."""
