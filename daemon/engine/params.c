@@ -16,9 +16,12 @@ int params_init(Params *params, const json_t *object, Error *reterr_error) {
         return 0;
 }
 
-static bool is_among(const char *names, const char *name, size_t size) {
+bool params_is_among(const char *names, const char *name) {
+        size_t size = strlen(name);
         const char *p = names;
 
+        if (size == 0 || strchr(name, ' '))
+                return false;
         while ((p = strstr(p, name))) {
                 if ((p == names || p[-1] == ' ') && (p[size] == ' ' || p[size] == '\0'))
                         return true;
@@ -34,7 +37,7 @@ int params_allow(const Params *params, const char *names, Error *reterr_error) {
         if (!params->object)
                 return 0;
         json_object_foreach((json_t *)params->object, key, value) {
-                if (key[0] == '\0' || strchr(key, ' ') || !is_among(names, key, strlen(key)))
+                if (!params_is_among(names, key))
                         return error_set(reterr_error, ERROR_INVALID,
                                          "'%.64s' is not a member of this request's params", key);
         }

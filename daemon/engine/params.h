@@ -19,6 +19,8 @@ int params_init(Params *params, const json_t *object, Error *reterr_error);
 /** params_allow() - refuse members that are not among 'names', words with a space between, naming the first.
  */
 int params_allow(const Params *params, const char *names, Error *reterr_error);
+/** params_is_among() - whether it is one of 'names', words with a space between. */
+bool params_is_among(const char *names, const char *name);
 /** params_get() - a member, NULL if it is missing or JSON null. */
 const json_t *params_get(Params *params, const char *name);
 

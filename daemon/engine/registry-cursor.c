@@ -124,8 +124,8 @@ uint64_t registry_most_cursors(Registry *registry) {
         return n;
 }
 
-int registry_put_read_key(Registry *registry, const char *key, uint64_t time_usec, uint64_t process,
-                          uint64_t offset, const char *answer, Error *reterr_error) {
+int registry_put_read_key(Registry *registry, const char *key, uint64_t time_usec, const RegistryKey *done,
+                          Error *reterr_error) {
         StoreStatement *statement;
         int r;
 
@@ -134,9 +134,10 @@ int registry_put_read_key(Registry *registry, const char *key, uint64_t time_use
                 return r;
         store_bind_bytes(statement, 1, key);
         store_bind_u64(statement, 2, time_usec);
-        store_bind_u64(statement, 3, process);
-        store_bind_u64(statement, 4, offset);
-        store_bind_bytes(statement, 5, answer);
+        store_bind_u64(statement, 3, done->process);
+        store_bind_u64(statement, 4, done->offset);
+        store_bind_bytes(statement, 5, done->answer);
+        store_bind_u64(statement, 6, done->digest);
         r = store_run(registry->store, statement, reterr_error);
         if (r < 0)
                 return r;
@@ -144,10 +145,9 @@ int registry_put_read_key(Registry *registry, const char *key, uint64_t time_use
                                    reterr_error);
 }
 
-int registry_get_read_key(Registry *registry, const char *key, uint64_t *ret_process, uint64_t *ret_offset,
-                          char **ret_answer, Error *reterr_error) {
+int registry_get_read_key(Registry *registry, const char *key, RegistryKey *ret_done, Error *reterr_error) {
         StoreStatement *statement;
-        char *answer = NULL;
+        const char *text;
         int r;
 
         r = store_read(registry->store, STATEMENT_GET_READ_KEY, &statement, reterr_error);
@@ -157,15 +157,17 @@ int registry_get_read_key(Registry *registry, const char *key, uint64_t *ret_pro
         r = store_step(registry->store, statement, reterr_error);
         if (r <= 0)
                 return r;
-        *ret_process = store_column_u64(statement, 0);
-        *ret_offset = store_column_u64(statement, 1);
+        *ret_done = (RegistryKey){
+                .process = store_column_u64(statement, 0),
+                .offset = store_column_u64(statement, 1),
+                .digest = store_column_u64(statement, 3),
+        };
         if (!store_column_null(statement, 2)) {
-                const char *text = store_column_bytes(statement, 2);
-
-                answer = text ? strdup(text) : NULL;
-                r = answer ? 1 : error_set_errno(reterr_error, ENOMEM, "cannot read what the key stands for");
+                text = store_column_bytes(statement, 2);
+                ret_done->answer = text ? strdup(text) : NULL;
+                if (!ret_done->answer)
+                        r = error_set_errno(reterr_error, ENOMEM, "cannot read what the key stands for");
         }
         store_done(statement);
-        *ret_answer = answer;
         return r < 0 ? r : 1;
 }

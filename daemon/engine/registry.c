@@ -307,7 +307,7 @@ int registry_prune_keys(Registry *registry, RegistryStatement prune, unsigned *n
         return store_run(registry->store, statement, reterr_error);
 }
 
-int registry_put_key(Registry *registry, const char *key, uint64_t time_usec, uint64_t process, uint32_t run,
+int registry_put_key(Registry *registry, const char *key, uint64_t time_usec, const RegistryKey *done,
                      Error *reterr_error) {
         StoreStatement *statement;
         int r;
@@ -317,8 +317,9 @@ int registry_put_key(Registry *registry, const char *key, uint64_t time_usec, ui
                 return r;
         store_bind_bytes(statement, 1, key);
         store_bind_u64(statement, 2, time_usec);
-        store_bind_u64(statement, 3, process);
-        store_bind_u64(statement, 4, run);
+        store_bind_u64(statement, 3, done->process);
+        store_bind_u64(statement, 4, done->run);
+        store_bind_u64(statement, 5, done->digest);
         r = store_run(registry->store, statement, reterr_error);
         if (r < 0)
                 return r;
@@ -338,8 +339,7 @@ uint64_t registry_key_count(Registry *registry) {
         return n;
 }
 
-int registry_get_key(Registry *registry, const char *key, uint64_t *ret_process, uint32_t *ret_run,
-                     Error *reterr_error) {
+int registry_get_key(Registry *registry, const char *key, RegistryKey *ret_done, Error *reterr_error) {
         StoreStatement *statement;
         int r;
 
@@ -350,8 +350,11 @@ int registry_get_key(Registry *registry, const char *key, uint64_t *ret_process,
         r = store_step(registry->store, statement, reterr_error);
         if (r <= 0)
                 return r;
-        *ret_process = store_column_u64(statement, 0);
-        *ret_run = (uint32_t)store_column_u64(statement, 1);
+        *ret_done = (RegistryKey){
+                .process = store_column_u64(statement, 0),
+                .run = (uint32_t)store_column_u64(statement, 1),
+                .digest = store_column_u64(statement, 2),
+        };
         store_done(statement);
         return 1;
 }

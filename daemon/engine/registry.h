@@ -119,15 +119,23 @@ int registry_events(Registry *registry, uint64_t since, unsigned max, RegistryEv
  * = latest + 1 if none is kept. */
 int registry_event_range(Registry *registry, uint64_t *ret_oldest, uint64_t *ret_latest, Error *reterr_error);
 
-/** registry_put_key() - remember what a request with a key did: a process and a run. Keeps them an hour and
- * at most 10,000. */
-int registry_put_key(Registry *registry, const char *key, uint64_t time_usec, uint64_t process, uint32_t run,
+/* What a request with a key asked for and did. */
+typedef struct RegistryKey {
+        uint64_t digest; /* of what it asked for; 0: not known */
+        uint64_t process;
+        uint32_t run;    /* of one that starts something */
+        uint64_t offset; /* of a read: where it began */
+        char *answer;    /* of a read; owned where it was got, borrowed where it is put; NULL: none yet */
+} RegistryKey;
+
+/** registry_put_key() - remember what a request did that starts something. Keeps them an hour and at most
+ * 10,000. */
+int registry_put_key(Registry *registry, const char *key, uint64_t time_usec, const RegistryKey *done,
                      Error *reterr_error);
 /** registry_key_count() - how many are kept; those of reads are counted apart, and these are the more. */
 uint64_t registry_key_count(Registry *registry);
 /** registry_get_key() - Return: 1 and what it did; 0: not known; -errno. */
-int registry_get_key(Registry *registry, const char *key, uint64_t *ret_process, uint32_t *ret_run,
-                     Error *reterr_error);
+int registry_get_key(Registry *registry, const char *key, RegistryKey *ret_done, Error *reterr_error);
 
 /** registry_put_lock() - insert or replace the lock on the stdin of a process. */
 int registry_put_lock(Registry *registry, uint64_t process, const StdinLock *lock, Error *reterr_error);
@@ -154,14 +162,12 @@ int registry_cursors(Registry *registry, uint64_t process, RegistryCursorFn fn, 
 /** registry_most_cursors() - how many the process has that has the most. */
 uint64_t registry_most_cursors(Registry *registry);
 
-/** registry_put_read_key() - remember what a read with a key came to. @offset: where it began; @answer: text,
- * NULL while there is none. Keeps them as registry_put_key() does. */
-int registry_put_read_key(Registry *registry, const char *key, uint64_t time_usec, uint64_t process,
-                          uint64_t offset, const char *answer, Error *reterr_error);
-/** registry_get_read_key() - Return: 1 and what it came to, *ret_answer owned (free(3)) or NULL; 0: not
- * known; -errno. */
-int registry_get_read_key(Registry *registry, const char *key, uint64_t *ret_process, uint64_t *ret_offset,
-                          char **ret_answer, Error *reterr_error);
+/** registry_put_read_key() - remember what a read came to. Keeps them as registry_put_key() does. */
+int registry_put_read_key(Registry *registry, const char *key, uint64_t time_usec, const RegistryKey *done,
+                          Error *reterr_error);
+/** registry_get_read_key() - Return: 1 and what it came to, with its answer (free(3)); 0: not known; -errno.
+ */
+int registry_get_read_key(Registry *registry, const char *key, RegistryKey *ret_done, Error *reterr_error);
 
 /** registry_set_meta(), registry_get_meta() - small texts by name ("instance", "boot-id"). get: 1 and an
  * owned string; 0; -errno. */

@@ -11,6 +11,7 @@
 
 #include "common/clock.h"
 #include "daemon/engine/limits.h"
+#include "daemon/engine/request-key.h"
 #include "daemon/engine/request-read.h"
 #include "daemon/engine/request-write.h"
 
@@ -25,21 +26,24 @@ typedef struct Ask {
 
 /* What a request with this key did before. *ret_answer is owned. Return: 1: it was answered; 0: it has none
  * yet, see the Ask; <0. */
-static int ask_find_key(Request *request, Process *process, const char *key, Ask *ask, char **ret_answer,
+static int ask_find_key(Request *request, Process *process, Ask *ask, char **ret_answer,
                         Error *reterr_error) {
-        uint64_t id, accepted, taken, end;
+        const char *key = ask->write.key;
+        uint64_t accepted, taken, end;
         StdinWriter writer;
+        RegistryKey done;
         StdinLog *log;
         bool eof;
         int r;
 
         writer = stdin_writer_hash(key, strlen(key));
-        r = registry_get_read_key(request->host->supervisor->registry, key, &id, &ask->offset, ret_answer,
-                                  reterr_error);
+        r = registry_get_read_key(request->host->supervisor->registry, key, &done, reterr_error);
         if (r <= 0)
                 return r;
-        if (id != process->id)
-                return error_set(reterr_error, ERROR_INVALID, "key: it was used by another request before");
+        *ret_answer = done.answer;
+        if (done.process != process->id || (done.digest != 0 && done.digest != ask->write.digest))
+                return request_key_taken(key, reterr_error);
+        ask->offset = done.offset;
         if (*ret_answer)
                 return 1;
         if ((r = process_stdin_log(process, &log, reterr_error)) < 0 ||
@@ -50,8 +54,10 @@ static int ask_find_key(Request *request, Process *process, const char *key, Ask
 }
 
 /* Takes the place in the log, then has the input accepted. */
-static int ask_write(Request *request, Process *process, const char *key, Ask *ask, uint64_t *ret_accepted,
+static int ask_write(Request *request, Process *process, Ask *ask, uint64_t *ret_accepted,
                      Error *reterr_error) {
+        RegistryKey done = { .digest = ask->write.digest, .process = process->id };
+        const char *key = ask->write.key;
         Registry *registry = request->host->supervisor->registry;
         Log *log;
         int r;
@@ -64,8 +70,9 @@ static int ask_write(Request *request, Process *process, const char *key, Ask *a
         }
         if (!ask->is_accepted && key) {
                 supervisor_store_runs(request->host->supervisor); /* what is committed must be whole */
-                if ((r = registry_put_read_key(registry, key, clock_realtime_usec(), process->id, ask->offset,
-                                               NULL, reterr_error)) < 0 ||
+                done.offset = ask->offset;
+                if ((r = registry_put_read_key(registry, key, clock_realtime_usec(), &done, reterr_error)) <
+                            0 ||
                     (r = registry_commit(registry, reterr_error)) < 0)
                         return r;
         }
@@ -80,7 +87,7 @@ static int ask_begin(Request *request, Process *process, Ask *ask, ReadWish *wis
         r = match_new(&match, &wish->spec, reterr_error);
         if (r < 0)
                 return r;
-        r = ask_write(request, process, wish->key, ask, &wish->accepted, reterr_error);
+        r = ask_write(request, process, ask, &wish->accepted, reterr_error);
         if (r >= 0)
                 r = process_log(process, &log, reterr_error);
         if (r >= 0) {
@@ -108,9 +115,10 @@ int request_ask(Request *request, Params *params, json_t **ret_result, Error *re
             (r = read_check_sources(process, wish.options.sources, reterr_error)) < 0 ||
             (r = request_may_wait(request, reterr_error)) < 0)
                 return r;
-        r = write_params_parse(&ask.write, params, reterr_error);
+        r = write_params_parse(&ask.write, "ask", params, reterr_error);
+        wish.digest = ask.write.digest;
         if (r >= 0 && wish.key)
-                r = ask_find_key(request, process, wish.key, &ask, &answer, reterr_error);
+                r = ask_find_key(request, process, &ask, &answer, reterr_error);
         if (r > 0)
                 r = read_repeat(process, answer, ret_result, reterr_error);
         else if (r == 0)

@@ -13,6 +13,7 @@
 #include "common/bytes.h"
 #include "common/clock.h"
 #include "daemon/engine/limits.h"
+#include "daemon/engine/request-key.h"
 
 /* A read that waits. */
 typedef struct Read {
@@ -24,7 +25,8 @@ typedef struct Read {
         bool peek;
         bool follows;
         bool is_ask;
-        char key[]; /* empty: none */
+        uint64_t digest; /* of the request, if it has a key */
+        char key[];      /* empty: none */
 } Read;
 
 static void read_free(Read *read) {
@@ -118,7 +120,9 @@ static void readers_follow(Process *process, const char *name, uint64_t offset);
 /* All that is kept of an answer: with it, or not at all. */
 static int read_store(Read *read, const json_t *answer, bool moves, uint64_t next, Error *reterr_error) {
         Registry *registry = read->request->host->supervisor->registry;
-        const Process *process = read->reader.process;
+        RegistryKey done = { .digest = read->digest,
+                             .process = read->reader.process->id,
+                             .offset = read->start };
         char *text = NULL;
         int r = 0;
 
@@ -128,10 +132,10 @@ static int read_store(Read *read, const json_t *answer, bool moves, uint64_t nex
                         return error_set_errno(reterr_error, ENOMEM, "cannot keep the answer");
         }
         if (moves)
-                r = registry_set_cursor(registry, process->id, read->cursor, next, reterr_error);
+                r = registry_set_cursor(registry, done.process, read->cursor, next, reterr_error);
+        done.answer = text;
         if (r >= 0 && text)
-                r = registry_put_read_key(registry, read->key, clock_realtime_usec(), process->id,
-                                          read->start, text, reterr_error);
+                r = registry_put_read_key(registry, read->key, clock_realtime_usec(), &done, reterr_error);
         free(text);
         return r;
 }
@@ -405,6 +409,7 @@ int read_begin(Request *request, Process *process, Match *match, ReadWish *wish,
         read->peek = wish->peek;
         read->follows = wish->follows;
         read->is_ask = wish->is_ask;
+        read->digest = wish->digest;
         read->accepted = wish->accepted;
         return REQUEST_WAITS;
 }
@@ -454,19 +459,21 @@ static int read_place(Request *request, Process *process, Params *params, ReadWi
 }
 
 /* Whether a read with this key was answered before. Return: 1 and the answer; 0; <0. */
-static int read_find_key(Request *request, const Process *process, const char *key, char **ret_answer,
+static int read_find_key(Request *request, const Process *process, const ReadWish *wish, char **ret_answer,
                          Error *reterr_error) {
-        uint64_t id, offset;
+        RegistryKey done;
         int r;
 
-        if (!key)
+        if (!wish->key)
                 return 0;
-        r = registry_get_read_key(request->host->supervisor->registry, key, &id, &offset, ret_answer,
-                                  reterr_error);
-        if (r > 0 && (id != process->id || !*ret_answer)) {
-                free(TAKE(*ret_answer));
-                return error_set(reterr_error, ERROR_INVALID, "key: it was used by another request before");
+        r = registry_get_read_key(request->host->supervisor->registry, wish->key, &done, reterr_error);
+        if (r > 0 && (done.process != process->id || !done.answer ||
+                      (done.digest != 0 && done.digest != wish->digest))) {
+                free(done.answer);
+                return request_key_taken(wish->key, reterr_error);
         }
+        if (r > 0)
+                *ret_answer = done.answer;
         return r;
 }
 
@@ -482,8 +489,12 @@ int request_read_output(Request *request, Params *params, json_t **ret_result, E
             (r = read_parse(&wish, params, MATCH_BYTES, reterr_error)) < 0 ||
             (r = params_bool(params, "peek", &wish.peek, reterr_error)) < 0 ||
             (r = read_check_sources(process, wish.options.sources, reterr_error)) < 0 ||
-            (r = request_may_wait(request, reterr_error)) < 0 ||
-            (r = read_find_key(request, process, wish.key, &answer, reterr_error)) < 0)
+            (r = request_may_wait(request, reterr_error)) < 0)
+                return r;
+        if (wish.key)
+                wish.digest = request_digest("read", params, "target key timeout_usec");
+        r = read_find_key(request, process, &wish, &answer, reterr_error);
+        if (r < 0)
                 return r;
         if (r > 0) {
                 r = read_repeat(process, answer, ret_result, reterr_error);

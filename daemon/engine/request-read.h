@@ -15,6 +15,7 @@ typedef struct ReadWish {
         Bytes text;            /* owned; the separator or the pattern */
         char *cursor;          /* owned; NULL: none is moved */
         const char *key;       /* borrowed; NULL: none */
+        uint64_t digest;       /* of the request, if it has a key */
         ReaderOptions options; /* without begin */
         bool peek;
         bool follows; /* begins at the cursor, also where somebody else moves that to */

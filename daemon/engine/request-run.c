@@ -11,6 +11,7 @@
 #include "common/clock.h"
 #include "common/fd.h"
 #include "daemon/engine/client-fds.h"
+#include "daemon/engine/request-key.h"
 #include "daemon/engine/subscription.h"
 #include "daemon/engine/wait.h"
 
@@ -25,6 +26,7 @@ typedef struct StartWish {
         uint32_t run;  /* of a restart: the run to end; of an existing key: the run that it began */
         bool restart;  /* it has still to be stopped and started */
         bool takes_lease;
+        uint64_t digest; /* of the request, if it has a key */
         char key[KEY_MAX + 1];
 } StartWish;
 
@@ -83,10 +85,12 @@ static int start_finish(Wait *wait, Process *process) {
 
 static int start_put_key(RequestHost *host, const StartWish *wish, const Process *process,
                          Error *reterr_error) {
+        RegistryKey done = { .digest = wish->digest, .process = process->id, .run = process->run.run };
+
         if (!wish->key[0])
                 return 0;
-        return registry_put_key(host->supervisor->registry, wish->key, clock_realtime_usec(), process->id,
-                                process->run.run, reterr_error);
+        return registry_put_key(host->supervisor->registry, wish->key, clock_realtime_usec(), &done,
+                                reterr_error);
 }
 
 /* A restart whose process has been stopped: start it, then wait on. */
@@ -152,7 +156,8 @@ static int start_wait(Request *request, Process *process, const StartWish *wish,
         return REQUEST_WAITS;
 }
 
-static int parse_wish(Request *request, Params *params, StartWish *ret_wish, Error *reterr_error) {
+static int parse_wish(Request *request, const char *method, Params *params, StartWish *ret_wish,
+                      Error *reterr_error) {
         const json_t *subscribe;
         const char *key = NULL;
         Params inner;
@@ -165,8 +170,10 @@ static int parse_wish(Request *request, Params *params, StartWish *ret_wish, Err
         r = params_string(params, "key", KEY_MAX, &key, reterr_error);
         if (r < 0)
                 return r;
-        if (key)
+        if (key) {
                 (void)strcpy(ret_wish->key, key);
+                ret_wish->digest = request_digest(method, params, "target key subscribe");
+        }
         subscribe = params_get(params, "subscribe");
         if (!subscribe)
                 return 0;
@@ -185,25 +192,26 @@ static int parse_wish(Request *request, Params *params, StartWish *ret_wish, Err
  * and the process; 0; <0. */
 static int find_key(Request *request, StartWish *wish, const Process *target, Process **ret_process,
                     Error *reterr_error) {
-        uint64_t id;
-        uint32_t run;
+        RegistryKey done;
         int r;
 
         if (!wish->key[0])
                 return 0;
-        r = registry_get_key(request->host->supervisor->registry, wish->key, &id, &run, reterr_error);
+        r = registry_get_key(request->host->supervisor->registry, wish->key, &done, reterr_error);
         if (r <= 0)
                 return r;
-        *ret_process = supervisor_find_id(request->host->supervisor, id);
+        if (done.digest != 0 && done.digest != wish->digest)
+                return request_key_taken(wish->key, reterr_error);
+        *ret_process = supervisor_find_id(request->host->supervisor, done.process);
         if (!*ret_process)
                 return error_set(reterr_error, ERROR_NOT_FOUND,
                                  "process %" PRIu64
                                  " was started by this request before and has been removed since",
-                                 id);
-        if (target ? *ret_process != target : run != 1)
-                return error_set(reterr_error, ERROR_INVALID, "key: it was used by another request before");
+                                 done.process);
+        if (target ? *ret_process != target : done.run != 1)
+                return request_key_taken(wish->key, reterr_error);
         wish->existing = true;
-        wish->run = run;
+        wish->run = done.run;
         return 1;
 }
 
@@ -290,7 +298,7 @@ int request_run(Request *request, Params *params, json_t **ret_result, Error *re
         int r;
 
         (void)ret_result;
-        r = parse_wish(request, params, &wish, reterr_error);
+        r = parse_wish(request, "run", params, &wish, reterr_error);
         json_data = params_get(params, "data");
         if (r >= 0)
                 r = params_bool(params, "eof", &eof, reterr_error);
@@ -323,7 +331,7 @@ int request_start(Request *request, Params *params, json_t **ret_result, Error *
         int r;
 
         (void)ret_result;
-        if ((r = parse_wish(request, params, &wish, reterr_error)) < 0 ||
+        if ((r = parse_wish(request, "start", params, &wish, reterr_error)) < 0 ||
             (r = request_target(request, params, &process, reterr_error)) < 0 ||
             (r = find_key(request, &wish, process, &before, reterr_error)) < 0)
                 return r;
@@ -343,7 +351,7 @@ int request_restart(Request *request, Params *params, json_t **ret_result, Error
         int r;
 
         (void)ret_result;
-        if ((r = parse_wish(request, params, &wish, reterr_error)) < 0 ||
+        if ((r = parse_wish(request, "restart", params, &wish, reterr_error)) < 0 ||
             (r = request_target(request, params, &process, reterr_error)) < 0 ||
             (r = params_u64(params, "grace_usec", 0, INT64_MAX / 4, &grace, reterr_error)) < 0 ||
             (r = find_key(request, &wish, process, &before, reterr_error)) < 0)

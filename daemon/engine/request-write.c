@@ -15,6 +15,7 @@
 #include "common/fd.h"
 #include "common/protocol.h"
 #include "daemon/engine/limits.h"
+#include "daemon/engine/request-key.h"
 
 #define KEY_MAX 64
 
@@ -36,7 +37,7 @@ typedef struct PendingWrite {
         size_t waiting_bytes; /* what it has in host->waiting_write_bytes */
 } PendingWrite;
 
-int write_params_parse(WriteParams *ret_write, Params *params, Error *reterr_error) {
+int write_params_parse(WriteParams *ret_write, const char *method, Params *params, Error *reterr_error) {
         WriteParams write = { .timeout_usec = USEC_INFINITY };
         const json_t *data = params_get(params, "data");
         int r;
@@ -60,6 +61,10 @@ int write_params_parse(WriteParams *ret_write, Params *params, Error *reterr_err
                 bytes_deinit(&write.data);
                 return r;
         }
+        if (write.key)
+                write.digest = request_digest_data(
+                        request_digest(method, params, "target key lock timeout_usec drain consumed data"),
+                        write.data.data, write.data.size);
         *ret_write = write;
         return 0;
 }
@@ -81,8 +86,8 @@ static json_t *write_result(Process *process, uint64_t end, size_t size) {
                          (json_int_t)(accepted - taken));
 }
 
-/* A write is accepted as a whole or not at all: a key of which another number of bytes was accepted is
- * another's. Return: 1: it had been accepted before; 0; <0. */
+/* A write is accepted as a whole or not at all: a key of which another number of bytes was accepted, or
+ * others, is another's. Return: 1: it had been accepted before; 0; <0. */
 static int write_check_key(Process *process, const StdinWriter *writer, const WriteParams *write,
                            Error *reterr_error) {
         uint64_t accepted, taken, end;
@@ -96,8 +101,8 @@ static int write_check_key(Process *process, const StdinWriter *writer, const Wr
         r = stdin_log_writer(log, writer, &accepted, &taken, &end, &eof);
         if (r < 0)
                 return r;
-        if (accepted != 0 && accepted != write->data.size)
-                return error_set(reterr_error, ERROR_INVALID, "key: it was used by another write before");
+        if ((accepted != 0 && accepted != write->data.size) || !stdin_log_wrote_this(log, writer))
+                return request_key_taken(write->key, reterr_error);
         return accepted != 0 || eof;
 }
 
@@ -113,6 +118,7 @@ static int write_try(Process *process, const WriteParams *write, const Wait *own
 
         if (write->key) {
                 writer = stdin_writer_hash(write->key, strlen(write->key));
+                le32_put(writer.digest, MAX((uint32_t)write->digest, 1u));
                 from.writer = &writer;
                 r = write_check_key(process, &writer, write, reterr_error);
                 if (r < 0)
@@ -419,7 +425,7 @@ int request_write(Request *request, Params *params, json_t **ret_result, Error *
         int r;
 
         if ((r = request_target(request, params, &process, reterr_error)) < 0 ||
-            (r = write_params_parse(&write, params, reterr_error)) < 0)
+            (r = write_params_parse(&write, "write", params, reterr_error)) < 0)
                 return r;
         waits = write.timeout_usec != USEC_INFINITY && write.timeout_usec > 0;
         if (((waits || write.drain || write.consumed) && (r = request_may_wait(request, reterr_error)) < 0) ||

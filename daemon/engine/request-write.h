@@ -17,14 +17,15 @@ typedef struct WriteParams {
         Bytes data;            /* owned */
         const char *key;       /* borrowed from the params; may be NULL */
         const char *lock;      /* borrowed from the params; may be NULL */
+        uint64_t digest;       /* of the request, if it has a key */
         uint64_t timeout_usec; /* USEC_INFINITY: not given */
         bool eof;
         bool drain;
         bool consumed;
 } WriteParams;
 
-/** write_params_parse() - read data, eof, drain, consumed, timeout_usec, key, lock. */
-int write_params_parse(WriteParams *ret_write, Params *params, Error *reterr_error);
+/** write_params_parse() - read data, eof, drain, consumed, timeout_usec, key, lock. @method: whose params. */
+int write_params_parse(WriteParams *ret_write, const char *method, Params *params, Error *reterr_error);
 void write_params_deinit(WriteParams *write);
 static inline void write_params_deinit_cleanup(WriteParams *write) {
         write_params_deinit(write);

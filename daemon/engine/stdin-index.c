@@ -34,7 +34,7 @@ void stdin_record_encode(uint8_t *ret_bytes, const StdinRecord *record) {
         le64_put(ret_bytes + 8, record->length);
         le64_put(ret_bytes + 16, record->time_usec);
         le64_put(ret_bytes + 24, record->position);
-        memcpy(ret_bytes + 32, record->writer.id, STDIN_WRITER_SIZE);
+        memcpy(ret_bytes + 32, &record->writer, STDIN_WRITER_SIZE);
         le32_put(ret_bytes + 48, record->run);
         ret_bytes[52] = record->kind;
         ret_bytes[53] = record->flags;
@@ -56,7 +56,7 @@ bool stdin_record_decode(StdinRecord *ret_record, const uint8_t *bytes) {
                 .flags = bytes[53],
                 .base = le64_get(bytes + 56),
         };
-        memcpy(ret_record->writer.id, bytes + 32, STDIN_WRITER_SIZE);
+        memcpy(&ret_record->writer, bytes + 32, STDIN_WRITER_SIZE);
         return true;
 }
 
@@ -285,7 +285,7 @@ int stdin_index_writer(StdinIndex *index, const char *dir, const StdinWriter *wr
                         return r;
                 while (n-- > 0) {
                         at = bytes + n * STDIN_RECORD_SIZE;
-                        if (memcmp(at + 32, writer->id, STDIN_WRITER_SIZE) == 0 &&
+                        if (memcmp(at + 32, writer->id, STDIN_WRITER_ID_SIZE) == 0 &&
                             le64_get(at + 24) < count && stdin_record_decode(ret_record, at))
                                 return 1;
                 }

@@ -8,7 +8,8 @@
  *       8     8  length      bytes; offset + length is what is accepted with this record, and never falls
  *      16     8  time        real time, microseconds
  *      24     8  position    the writer's own count before these bytes
- *      32    16  writer      its id; zero: nobody in particular
+ *      32    12  writer      its id; zero: nobody in particular
+ *      44     4  digest      of what it wrote, if that is all it writes
  *      48     4  run
  *      52     1  kind        StdinKind
  *      53     1  flags       STDIN_FLAG_*

@@ -267,13 +267,17 @@ static int stdin_log_lookup(StdinLog *log, const StdinWriter *writer, KnownWrite
         StdinRecord record;
         int r;
 
-        if (stdin_writers_get(log->writers, writer, ret_known))
+        if (stdin_writers_get(log->writers, writer, ret_known)) {
+                if (ret_known->accepted == 0 && !ret_known->has_eof)
+                        ret_known->writer = *writer; /* nothing it asked for before was accepted */
                 return 0;
+        }
         r = stdin_index_writer(&log->index, log->path, writer, UINT64_MAX, &record, reterr_error);
         if (r < 0)
                 return r;
         *ret_known = (KnownWriter){ .writer = *writer };
         if (r > 0) {
+                ret_known->writer = record.writer;
                 ret_known->accepted = record.position + record.length;
                 ret_known->end = record.offset + record.length;
                 ret_known->has_eof = record.flags & STDIN_FLAG_EOF;
@@ -298,7 +302,7 @@ static int stdin_log_count_taken(StdinLog *log, const KnownWriter *known, uint64
                 r = stdin_index_read(&log->index, log->path, number, n, records, NULL);
                 for (uint32_t i = 0; r == 0 && i < n; i++) {
                         if (records[i].kind != STDIN_KIND_BYTES ||
-                            memcmp(&records[i].writer, &known->writer, sizeof(known->writer)) != 0)
+                            !stdin_writer_is(&records[i].writer, &known->writer))
                                 continue;
                         *ret_taken = records[i].position;
                         if (records[i].offset < log->taken)
@@ -332,6 +336,16 @@ int stdin_log_writer(StdinLog *log, const StdinWriter *writer, uint64_t *ret_acc
 }
 
 /* --- accepting --- */
+
+bool stdin_log_wrote_this(StdinLog *log, const StdinWriter *writer) {
+        static const uint8_t none[sizeof(writer->digest)];
+        KnownWriter known;
+
+        if (stdin_log_lookup(log, writer, &known, NULL) < 0 || (known.accepted == 0 && !known.has_eof))
+                return true;
+        return memcmp(known.writer.digest, none, sizeof(none)) == 0 ||
+               memcmp(known.writer.digest, writer->digest, sizeof(none)) == 0;
+}
 
 /* The stdin offset behind a writer's first 'count' bytes. Where that is no longer kept: behind its last one.
  */

@@ -16,17 +16,20 @@
 
 #include "common/error.h"
 
-#define STDIN_WRITER_SIZE                                                                                    \
-        16 /* a writer's key, hashed (siphash or FNV-1a 128) to this many bytes by stdin_writer_hash() */
+#define STDIN_WRITER_ID_SIZE 12 /* a writer's key, hashed (FNV-1a 128) to this many bytes */
+#define STDIN_WRITER_SIZE 16    /* with the digest */
 
 typedef struct StdinLog StdinLog;
 
 typedef struct StdinWriter {
-        uint8_t id[STDIN_WRITER_SIZE];
+        uint8_t id[STDIN_WRITER_ID_SIZE]; /* who it is */
+        uint8_t digest[4];                /* of all that one who writes once wrote; zero: it is not known */
 } StdinWriter;
 
-/** stdin_writer_hash() - the id of a key of any bytes. */
+/** stdin_writer_hash() - the id of a key of any bytes, without a digest. */
 StdinWriter stdin_writer_hash(const void *key, size_t size);
+/** stdin_writer_is() - whether two are the same writer, whatever they wrote. */
+bool stdin_writer_is(const StdinWriter *writer, const StdinWriter *other);
 
 /**
  * stdin_log_open() - open or make the stdin log in the directory 'path'
@@ -93,6 +96,10 @@ int stdin_log_read(StdinLog *log, uint64_t offset, void *ret_data, size_t size, 
  */
 int stdin_log_writer(StdinLog *log, const StdinWriter *writer, uint64_t *ret_accepted, uint64_t *ret_taken,
                      uint64_t *ret_end, bool *ret_eof);
+
+/** stdin_log_wrote_this() - whether a writer of whom something was accepted wrote it with the same digest as
+ * now; true where none is known. */
+bool stdin_log_wrote_this(StdinLog *log, const StdinWriter *writer);
 
 /**
  * stdin_log_deliver() - move accepted bytes into the pipe, as many as it takes now

@@ -15,13 +15,17 @@ StdinWriter stdin_writer_hash(const void *key, size_t size) {
         unsigned __int128 hash =
                 (unsigned __int128)UINT64_C(0x6c62272e07bb0142) << 64 | UINT64_C(0x62b821756295c58d);
         const uint8_t *p = key;
-        StdinWriter writer;
+        StdinWriter writer = {};
 
         for (size_t i = 0; i < size; i++)
                 hash = (hash ^ p[i]) * prime;
-        for (unsigned i = 0; i < STDIN_WRITER_SIZE; i++, hash >>= 8)
+        for (unsigned i = 0; i < STDIN_WRITER_ID_SIZE; i++, hash >>= 8)
                 writer.id[i] = (uint8_t)hash;
         return writer;
+}
+
+bool stdin_writer_is(const StdinWriter *writer, const StdinWriter *other) {
+        return memcmp(writer->id, other->id, STDIN_WRITER_ID_SIZE) == 0;
 }
 
 StdinWriters *stdin_writers_free(StdinWriters *writers) {
@@ -33,7 +37,7 @@ static unsigned stdin_writers_find(const StdinWriters *writers, const StdinWrite
         unsigned i;
 
         for (i = 0; i < writers->n; i++)
-                if (memcmp(&writers->known[i].writer, writer, sizeof(*writer)) == 0)
+                if (stdin_writer_is(&writers->known[i].writer, writer))
                         break;
         return i;
 }

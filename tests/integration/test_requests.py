@@ -102,6 +102,46 @@ class Requests(PmuxTest):
         second = client.restart(run["id"], key=key)
         self.assertEqual((first["run"], second["run"]), (3, 3))
 
+    def test_a_key_is_for_one_request(self):
+        """The same key with anything else is refused by its name, also by another engine; what may differ may."""
+        client = self.client()
+        cat = client.run(["/bin/cat"])["id"]
+        over = self.sh(client, "exit 0")["id"]
+        self.ended(client, over, for_="empty")
+        run, start = {"argv": ["/bin/true"]}, {"target": over}
+        write, ask = {"target": cat, "data": "abc\n"}, {"target": cat, "data": "def\n", "for": "line"}
+        read = {"target": cat, "for": "exactly", "n": 4, "from": 0}
+        cases = (("run", run, {"argv": ["/bin/false"]}, {}), ("run", run, {"name": "other"}, {}),
+                 ("start", start, None, {}),
+                 ("write", write, {"data": "abd\n"}, {"timeout_usec": 5, "drain": True}),
+                 ("write", write, {"eof": True}, {"data": {"base64": "YWJjCg=="}}),
+                 ("ask", ask, {"data": "deg\n"}, {"timeout_usec": 5 * 10**6}),
+                 ("ask", ask, {"for": "exactly", "n": 4}, {}), ("ask", ask, {"max_bytes": 99}, {}),
+                 ("read", read, {"n": 3}, {"timeout_usec": 10**6}), ("read", read, {"cursor": "c"}, {}),
+                 ("read", read, {"peek": True}, {}))
+        done = []
+        for method, params, change, _ in cases:
+            key = random_key()
+            first = client.call(method, dict(params, key=key))
+            done.append((key, first))
+            if method in ("run", "start"):
+                self.ended(client, first["id"], for_="empty")
+        for engine in range(2):
+            for (method, params, change, same), (key, first) in zip(cases, done):
+                if change:
+                    error = self.assert_error("invalid-argument", client.call, method, dict(params, **{"key": key, **change}))
+                    self.assertIn(key, error.message, method)
+                again = client.call(method, dict(params, **{"key": key, **same}))
+                for member in ("id", "run", "accepted", "data", "next"):
+                    self.assertEqual(first.get(member), again.get(member), (method, member))
+            key = done[2][0]
+            self.assert_error("invalid-argument", client.call, "restart", dict(start, key=key))
+            self.assert_error("invalid-argument", client.write, cat, b"def\n", key=done[5][0])
+            if engine == 0:
+                self.daemon.kill_engine()
+                client = self.client()
+        client.stop(cat, now=True)
+
     def test_cancel_a_wait(self):
         client = self.client()
         run = self.sh(client, "exec sleep 1000")

@@ -317,19 +317,20 @@ END_TEST
 START_TEST(a_process_goes_with_its_runs_but_not_its_events_and_keys)
 {
         RegistryRun run = { .process = 1, .run = 1 };
-        uint64_t process, oldest, latest;
-        uint32_t number;
+        uint64_t oldest, latest;
+        RegistryKey done;
         Seen seen = {};
 
         (void)add(NULL);
         ck_assert_int_eq(registry_put_run(registry, &run, NULL), 0);
         ck_assert_int_eq(registry_add_event(registry, 1, "{}", NULL, NULL), 0);
-        ck_assert_int_eq(registry_put_key(registry, "k", 1, 1, 1, NULL), 0);
+        ck_assert_int_eq(registry_put_key(registry, "k", 1, &(RegistryKey){ .process = 1, .run = 1 }, NULL),
+                         0);
         ck_assert_int_eq(registry_remove_process(registry, 1, NULL), 0);
         ck_assert_int_eq(commit(), 0);
         ck_assert_int_eq(registry_runs(registry, 1, 10, see_run, &seen, NULL), 0);
         ck_assert_uint_eq(seen.n, 0);
-        ck_assert_int_eq(registry_get_key(registry, "k", &process, &number, NULL), 1);
+        ck_assert_int_eq(registry_get_key(registry, "k", &done, NULL), 1);
         ck_assert_int_eq(registry_event_range(registry, &oldest, &latest, NULL), 0);
         ck_assert_uint_eq(latest, 1);
 }
@@ -381,38 +382,41 @@ END_TEST
 
 START_TEST(keys_tell_what_was_done)
 {
-        uint64_t process = 0;
-        uint32_t run = 0;
+        const RegistryKey first = { .digest = UINT64_MAX, .process = UINT64_C(1) << 40, .run = UINT32_MAX };
+        RegistryKey done = {};
 
-        ck_assert_int_eq(registry_get_key(registry, "k", &process, &run, NULL), 0);
-        ck_assert_int_eq(registry_put_key(registry, "k", 1, UINT64_C(1) << 40, UINT32_MAX, NULL), 0);
+        ck_assert_int_eq(registry_get_key(registry, "k", &done, NULL), 0);
+        ck_assert_int_eq(registry_put_key(registry, "k", 1, &first, NULL), 0);
         ck_assert_int_eq(commit(), 0);
         reopen();
-        ck_assert_int_eq(registry_get_key(registry, "k", &process, &run, NULL), 1);
-        ck_assert_uint_eq(process, UINT64_C(1) << 40);
-        ck_assert_uint_eq(run, UINT32_MAX);
-        ck_assert_int_eq(registry_put_key(registry, "k", 2, 3, 4, NULL), 0);
-        ck_assert_int_eq(registry_get_key(registry, "k", &process, &run, NULL), 1);
-        ck_assert_uint_eq(process, 3);
-        ck_assert_int_eq(registry_get_key(registry, "K", &process, &run, NULL), 0);
+        ck_assert_int_eq(registry_get_key(registry, "k", &done, NULL), 1);
+        ck_assert_uint_eq(done.process, first.process);
+        ck_assert_uint_eq(done.run, first.run);
+        ck_assert_uint_eq(done.digest, first.digest);
+        ck_assert_int_eq(registry_put_key(registry, "k", 2, &(RegistryKey){ .process = 3, .run = 4 }, NULL),
+                         0);
+        ck_assert_int_eq(registry_get_key(registry, "k", &done, NULL), 1);
+        ck_assert_uint_eq(done.process, 3);
+        ck_assert_uint_eq(done.digest, 0);
+        ck_assert_int_eq(registry_get_key(registry, "K", &done, NULL), 0);
 }
 END_TEST
 
 static bool has_key(unsigned number) {
-        uint64_t process;
-        uint32_t run;
+        RegistryKey done;
         char key[16];
 
         (void)snprintf(key, sizeof(key), "%u", number);
-        return registry_get_key(registry, key, &process, &run, NULL) == 1;
+        return registry_get_key(registry, key, &done, NULL) == 1;
 }
 
 static void put_keys(unsigned begin, unsigned end, uint64_t time_usec) {
+        const RegistryKey done = { .process = 1, .run = 1 };
         char key[16];
 
         for (unsigned i = begin; i < end; i++) {
                 (void)snprintf(key, sizeof(key), "%u", i);
-                if (registry_put_key(registry, key, time_usec, 1, 1, NULL) < 0)
+                if (registry_put_key(registry, key, time_usec, &done, NULL) < 0)
                         ck_abort_msg("key %u is refused", i);
         }
 }

@@ -75,7 +75,7 @@ START_TEST(a_record_has_its_documented_layout)
         uint8_t bytes[STDIN_RECORD_SIZE];
         StdinRecord decoded;
 
-        memset(record.writer.id, 'w', sizeof(record.writer.id));
+        memset(&record.writer, 'w', sizeof(record.writer));
         stdin_record_encode(bytes, &record);
         ck_assert_mem_eq(bytes, expected, sizeof(expected));
         ck_assert_mem_eq(bytes + 56, base, sizeof(base));

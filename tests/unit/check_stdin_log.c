@@ -245,6 +245,27 @@ START_TEST(more_writers_than_are_remembered_are_found_in_the_index)
 }
 END_TEST
 
+START_TEST(one_who_writes_once_is_known_by_what_it_wrote)
+{
+        StdinWriter same, other;
+
+        alice.digest[0] = 7;
+        same = other = alice;
+        other.digest[0] = 8;
+        ck_assert(stdin_log_wrote_this(stdin_log, &other)); /* nothing is accepted yet */
+        ck_assert_int_eq(say(&alice, 0, "hello", false), 0);
+        ck_assert_int_eq(say(&bob, 0, "hello", false), 0);
+        for (unsigned i = 0; i < 2; i++) {
+                ck_assert(stdin_log_wrote_this(stdin_log, &same));
+                ck_assert(!stdin_log_wrote_this(stdin_log, &other));
+                ck_assert(stdin_log_wrote_this(stdin_log, &bob)); /* it has none */
+                ck_assert_int_eq(say(&same, 0, "hello", false), 0);
+                ck_assert_uint_eq(stdin_log_accepted(stdin_log), 10);
+                reopen(true);
+        }
+}
+END_TEST
+
 /* --- end of file --- */
 
 START_TEST(an_end_of_file_comes_with_its_bytes_in_one_record)
@@ -419,6 +440,7 @@ static Suite *stdin_log_suite(void) {
         tcase_add_test(tcase, a_writer_is_told_what_is_accepted_and_taken);
         tcase_add_test(tcase, a_writer_that_is_not_known_has_nothing);
         tcase_add_test(tcase, more_writers_than_are_remembered_are_found_in_the_index);
+        tcase_add_test(tcase, one_who_writes_once_is_known_by_what_it_wrote);
         tcase_add_test(tcase, an_end_of_file_comes_with_its_bytes_in_one_record);
         tcase_add_test(tcase, nothing_is_accepted_after_an_end_of_file_but_what_had_been);
         tcase_add_test(tcase, a_new_run_can_be_written_to_again);
