@@ -7,7 +7,7 @@
  *
  * What a pattern can cost is bounded by PCRE2's own limits, for each place, and by the clock: PCRE2 calls
  * back before each item of the pattern. A call that lasts too long is given up and done again with fewer
- * places. */
+ * places. How often data that was seen is seen again is the caller's business: it counts by what is new. */
 
 #include "daemon/engine/match-pattern.h"
 
@@ -39,7 +39,9 @@ struct Pattern {
         uint64_t wants;     /* position of the first byte that is needed */
         uint64_t start;     /* the next place to try */
         uint64_t partial;   /* the first place that came to the end of the data; NO_PLACE: none */
+        uint64_t seen;      /* position behind what was seen of it all */
         uint64_t used_usec; /* of the processor, since position 0 */
+        uint64_t look_usec; /* and since then, in the look that is not over */
         uint64_t *groups;   /* owned; from and to of each, once there is a match; NO_PLACE: took no part */
 };
 
@@ -147,7 +149,7 @@ Pattern *pattern_free(Pattern *pattern) {
 void pattern_restart(Pattern *pattern) {
         pattern->wants = pattern->start = 0;
         pattern->partial = NO_PLACE;
-        pattern->used_usec = 0;
+        pattern->seen = pattern->used_usec = pattern->look_usec = 0;
 }
 
 size_t pattern_memory(const Pattern *pattern) {
@@ -240,6 +242,16 @@ static int pattern_try(Pattern *pattern, pcre2_match_data *match_data, const uin
         return MATCH_AGAIN;
 }
 
+/* A look is over: it counts by the part of the data that had not been seen before. */
+static void pattern_account(Pattern *pattern, size_t size) {
+        uint64_t end = pattern->wants + size;
+
+        if (size > 0)
+                pattern->used_usec += pattern->look_usec * (end - pattern->seen) / size;
+        pattern->look_usec = 0;
+        pattern->seen = end;
+}
+
 int pattern_feed(Pattern *pattern, const uint8_t *data, size_t size, uint64_t usec, MatchResult *ret_result,
                  Error *reterr_error) {
         uint64_t begin = cpu_usec(), passed;
@@ -258,11 +270,12 @@ int pattern_feed(Pattern *pattern, const uint8_t *data, size_t size, uint64_t us
                 passed = cpu_usec() - begin;
         } while (r == MATCH_AGAIN && passed < usec);
         pcre2_match_data_free(match_data);
-        pattern->used_usec += passed;
+        pattern->look_usec += passed;
         if ((r == MATCH_AGAIN || r == MATCH_MORE) && usec != UINT64_MAX &&
-            pattern->used_usec > TOTAL_USEC + pattern->wants + size)
+            pattern->used_usec + pattern->look_usec > TOTAL_USEC + pattern->wants + size)
                 return pattern_too_many_steps(reterr_error);
         if (r == MATCH_MORE) {
+                pattern_account(pattern, size);
                 pattern->start = pattern->partial != NO_PLACE ? pattern->partial : pattern->wants + size;
                 pattern->partial = NO_PLACE;
                 if (pattern->start > pattern->wants + pattern->behind)

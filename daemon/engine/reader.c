@@ -11,6 +11,8 @@
 #define TURN_USEC UINT64_C(10000)        /* of all looks in a turn */
 #define TURN_STEPS 16                    /* of one reader in a turn */
 #define LATE_USEC (UINT64_C(100) * 1000) /* what is there at the deadline is looked at for so long */
+#define HOLD_USEC UINT64_C(1000)         /* what is held back waits so long, at least */
+#define HOLD_LOOKS 8                     /* and so many times as long as the last look */
 
 void reader_set_init(ReaderSet *set, struct event_base *base) {
         *set = (ReaderSet){ .base = base };
@@ -122,6 +124,7 @@ void reader_move(Reader *reader, const LogCursor *begin) {
         match_restart(reader->match);
         scan_init(&reader->scan, reader->match, begin, reader->scan.max, reader->scan.sources);
         reader->scan.any_run = any_run;
+        reader->hold_usec = 0;
         reader->reader.offset = begin->offset;
         reader_due(reader);
 }
@@ -178,6 +181,8 @@ static void reader_arm(Reader *reader) {
 
         if (reader->quiet_usec != USEC_INFINITY && (reader->scan.n > 0 || reader->quiet_from_start))
                 next = MIN(next, reader->last_usec + reader->quiet_usec);
+        if (reader->hold_usec != 0)
+                next = MIN(next, reader->hold_usec);
         if (next == USEC_INFINITY)
                 return;
         next = next > now ? next - now : 0;
@@ -203,6 +208,35 @@ static void reader_wait(Reader *reader) {
                 reader_arm(reader);
 }
 
+/* It is at the end of the log, but what came last is held back, as it is little beside what would have to be
+ * seen again. Return: whether to look all the same, since it has waited long enough or nothing more can come.
+ */
+static bool reader_hold(Reader *reader) {
+        uint64_t now = clock_monotonic_usec();
+
+        if (reader->hold_usec == 0)
+                reader->hold_usec = now + MAX(HOLD_LOOKS * reader->look_usec, HOLD_USEC);
+        if (now < reader->hold_usec && now < reader->deadline_usec && !reader_is_at_eof(reader)) {
+                reader_arm(reader);
+                return false;
+        }
+        scan_release(&reader->scan);
+        return true;
+}
+
+/* A step of the search, with how long it took. */
+static int reader_scan(Reader *reader, Log *log, Error *reterr_error) {
+        uint64_t begin = clock_monotonic_usec(), shown = reader->scan.n_shown;
+        int r;
+
+        r = scan_step(&reader->scan, log, &reader->set->buffer, SLICE_USEC, reterr_error);
+        if (reader->scan.n_shown > shown) {
+                reader->look_usec = clock_monotonic_usec() - begin;
+                reader->hold_usec = 0;
+        }
+        return r;
+}
+
 /* One step. Return: whether to go on at once. */
 static bool reader_step(Reader *reader, Log *log) {
         Scan *scan = &reader->scan;
@@ -211,7 +245,7 @@ static bool reader_step(Reader *reader, Log *log) {
         Error error = {};
         int r;
 
-        r = scan_step(scan, log, &reader->set->buffer, SLICE_USEC, &error);
+        r = reader_scan(reader, log, &error);
         if (is_first)
                 reader->last_usec = last_before(log); /* some may have come since it began */
         else if (scan->n > before)
@@ -226,6 +260,8 @@ static bool reader_step(Reader *reader, Log *log) {
         case SCAN_WAITS:
                 reader_wait(reader);
                 break;
+        case SCAN_HOLDS:
+                return reader_hold(reader);
         case SCAN_DONE:
                 reader_end(reader, READER_SATISFIED, NULL);
                 break;

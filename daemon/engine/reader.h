@@ -66,6 +66,8 @@ struct Reader {
         uint64_t deadline_usec; /* monotonic; USEC_INFINITY: none */
         uint64_t quiet_usec;    /* USEC_INFINITY: not waited for */
         uint64_t last_usec;     /* monotonic: when the latest byte came */
+        uint64_t hold_usec;     /* monotonic: when what is held back is looked at; 0: nothing is */
+        uint64_t look_usec;     /* how long it looked the last time */
         bool quiet_from_start;
 };
 

@@ -88,7 +88,7 @@ static int scan_restart(Scan *scan, Log *log) {
         if (scan->lost_from == scan->lost_to)
                 scan->lost_from = scan->first;
         scan->lost_to = log_begin(log);
-        scan->n = scan->wants_at = 0;
+        scan->n = scan->wants_at = scan->n_seen = scan->n_held = 0;
         scan->again = scan->is_begun = false;
         match_restart(scan->match);
         return log_seek_offset(log, &scan->at, log_begin(log));
@@ -178,24 +178,39 @@ static int scan_show(Scan *scan, Log *log, ScanBuffer *buffer, uint64_t usec, Er
         return state;
 }
 
+void scan_release(Scan *scan) {
+        scan->n_held = 0;
+}
+
+/* The matcher has seen all there is. */
+static void scan_hold(Scan *scan) {
+        uint64_t again = scan->n - scan->wants_at;
+
+        scan->n_seen = scan->n;
+        scan->n_held = again > SCAN_HOLD_BYTES ? scan->n + again / 4 : 0;
+}
+
 int scan_step(Scan *scan, Log *log, ScanBuffer *buffer, uint64_t usec, Error *reterr_error) {
-        uint64_t before;
         int state = SCAN_BUSY, r = 0;
 
         if (scan->n > 0 && log_begin(log) > scan->first)
                 r = scan_restart(scan, log);
-        before = scan->n;
         if (r >= 0 && !scan->again)
                 state = r = scan_gather(scan, log);
         if (r < 0)
                 return error_set_errno(reterr_error, r, "cannot read the log");
-        if (scan->n == before && scan->is_begun && !scan->again)
+        if (scan->n == scan->n_seen && scan->is_begun && !scan->again)
                 return state; /* nothing new */
+        if (scan->n < scan->n_held && (state == SCAN_WAITS || state == SCAN_BUSY) && !scan->again)
+                return state == SCAN_WAITS ? SCAN_HOLDS : state;
         scan->is_begun = true;
+        scan->n_shown += scan->n - scan->wants_at;
         r = scan_show(scan, log, buffer, usec, reterr_error);
         scan->again = r == MATCH_AGAIN;
         if (r < 0)
                 return r;
+        if (r == MATCH_MORE)
+                scan_hold(scan);
         if (r == MATCH_DONE) {
                 scan->is_done = true;
                 return SCAN_DONE;

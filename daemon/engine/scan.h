@@ -19,6 +19,7 @@ typedef enum ScanState {
         SCAN_RUN_ENDED, /* a later run begins behind what was gathered */
         SCAN_GAP,       /* bytes are missing behind what was gathered */
         SCAN_FULL,      /* more than 'max' would have to be gathered */
+        SCAN_HOLDS, /* it is at the end of the log, and has not looked at what came last: scan_release() */
 } ScanState;
 
 /* Embedded; the fields are for reading. */
@@ -30,6 +31,9 @@ typedef struct Scan {
         uint64_t wants_at;
         uint64_t n;         /* bytes gathered */
         uint64_t max;       /* of them */
+        uint64_t n_seen;    /* of them, that the matcher has seen */
+        uint64_t n_held;    /* so many are waited for before it sees more */
+        uint64_t n_shown;   /* to the matcher, each time that it saw one */
         uint64_t first;     /* offset of the first one */
         uint64_t lost_from; /* bytes lost before it; equal to lost_to: none */
         uint64_t lost_to;
@@ -50,6 +54,7 @@ typedef struct ScanBuffer {
 } ScanBuffer;
 
 #define SCAN_STEP_BYTES (128 * 1024) /* gathered in one step, at most */
+#define SCAN_HOLD_BYTES 4096         /* of a match in part that is seen again whenever something comes */
 
 /** scan_init() - begin at a place of a log. @match: as new, or restarted. */
 void scan_init(Scan *scan, Match *match, const LogCursor *begin, uint64_t max, unsigned sources);
@@ -60,9 +65,16 @@ void scan_init(Scan *scan, Match *match, const LogCursor *begin, uint64_t max, u
  *
  * Where retention removed what had been gathered, it begins anew behind that, and counts it as lost.
  *
+ * What a pattern matches in part it has to see again with what comes behind it. So that this is no more work
+ * than a few times what has come, however small the pieces, a long one is seen again when it has grown by a
+ * quarter, or after scan_release(), for which the caller has a clock.
+ *
  * Return: a ScanState; -EDQUOT (LIMIT): the pattern takes too many steps; -errno.
  */
 int scan_step(Scan *scan, Log *log, ScanBuffer *buffer, uint64_t usec, Error *reterr_error);
+
+/** scan_release() - hold nothing back in the next step. */
+void scan_release(Scan *scan);
 
 /**
  * scan_copy() - the first bytes of what was gathered

@@ -4,6 +4,7 @@
 import os
 import random
 import signal
+import sys
 import threading
 import time
 
@@ -340,6 +341,26 @@ class Reading(PmuxTest):
                 self.assertEqual(error.name, "limit", pattern)
                 self.assertIn("too many steps", str(error))
         self.assertLess(longest, 2.0)
+
+    def test_a_long_match_in_small_pieces(self):
+        """What a pattern matches in part is not looked at anew for each piece, and what ends it is seen soon."""
+        client = self.client()
+        n = scale(5000, 8000, 20000)
+        text = ("import os, time\nos.write(1, b'a')\nfor _ in range(%d):\n"
+                " os.write(1, b'x' * 200)\n time.sleep(0.0001)\n" % n)  # so that they come one by one
+        p = client.run([sys.executable, "-c", text + "os.write(1, b'y')\ninput()\nos.write(1, b'b')\ninput()\n"])["id"]
+        engine = self.daemon.engine_pid()
+        waiting = client.submit_read(p, for_="pattern", pattern="a[^b]*b", max_bytes=8 * MIB)
+        got = client.read(p, cursor="end", for_="separator", separator="y", max_bytes=8 * MIB, timeout=120)
+        self.assertEqual(got["reason"], "satisfied")
+        used = cpu_seconds(engine)
+        begin = time.monotonic()
+        client.write(p, b"\n")
+        got = waiting.result(60)
+        self.assertEqual((got["reason"], got["bytes"]), ("satisfied", got["match"]["to"]))
+        self.assertLess(time.monotonic() - begin, 2, "it waits for no other piece")
+        self.assertLess(cpu_seconds(engine) - used, 1)
+        client.write(p, b"\n")
 
     def test_kills_during_reads_and_asks(self):
         """Each ask is written once, each line taken once and in order, whatever happens to the engine."""

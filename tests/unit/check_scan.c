@@ -148,6 +148,68 @@ START_TEST(what_retention_took_is_said_and_passed_over)
 }
 END_TEST
 
+/* --- how much is seen again --- */
+
+#define PIECE_BYTES 100
+#define MANY_PIECES 10486 /* a megabyte */
+
+START_TEST(a_long_match_in_part_is_seen_a_few_times_however_small_the_pieces)
+{
+        char piece[PIECE_BYTES + 1] = "";
+        uint64_t longest = 0, n_held = 0;
+        int r;
+
+        begin(MATCH_PATTERN, 0, "a[^b]*b", UINT64_MAX);
+        put(SOURCE_STDOUT, 1, "a");
+        ck_assert_int_eq(step(), SCAN_WAITS);
+        memset(piece, 'x', PIECE_BYTES);
+        for (unsigned i = 0; i < MANY_PIECES; i++) {
+                put(SOURCE_STDOUT, 1, piece);
+                r = step();
+                ck_assert(r == SCAN_WAITS || r == SCAN_HOLDS);
+                n_held = r == SCAN_HOLDS ? n_held + PIECE_BYTES : 0;
+                longest = MAX(longest, n_held * 4 / scan.n);
+        }
+        ck_assert_uint_eq(scan.n, 1 + MANY_PIECES * PIECE_BYTES);
+        ck_assert_uint_le(scan.n_shown, 6 * scan.n); /* and not 5,000 times */
+        ck_assert_uint_eq(longest, 0);               /* nor is more than a quarter held back */
+        put(SOURCE_STDOUT, 1, "b");
+        if (step() == SCAN_HOLDS)
+                scan_release(&scan);
+        ck_assert_int_eq(step(), SCAN_DONE);
+        ck_assert_uint_eq(scan.result.end, scan.n);
+}
+END_TEST
+
+START_TEST(what_is_held_back_is_seen_before_the_run_is_called_over)
+{
+        static char block[SCAN_HOLD_BYTES + 2];
+
+        begin(MATCH_PATTERN, 0, "a[^b]*b", UINT64_MAX);
+        memset(block, 'a', sizeof(block) - 1);
+        put(SOURCE_STDOUT, 1, block);
+        ck_assert_int_eq(step(), SCAN_WAITS);
+        put(SOURCE_STDOUT, 1, "b");
+        ck_assert_int_eq(step(), SCAN_HOLDS);
+        ck_assert_int_eq(step(), SCAN_HOLDS);
+        put(SOURCE_STDOUT, 2, "next");
+        ck_assert_int_eq(step(), SCAN_DONE);
+        ck_assert_uint_eq(scan.result.end, sizeof(block));
+}
+END_TEST
+
+START_TEST(a_short_match_in_part_is_seen_at_once)
+{
+        begin(MATCH_PATTERN, 0, "a[^b]*b", UINT64_MAX);
+        for (unsigned i = 0; i < SCAN_HOLD_BYTES / 16; i++) {
+                put(SOURCE_STDOUT, 1, "aaaaaaaaaaaaaaaa");
+                ck_assert_int_eq(step(), SCAN_WAITS);
+        }
+        put(SOURCE_STDOUT, 1, "b");
+        ck_assert_int_eq(step(), SCAN_DONE);
+}
+END_TEST
+
 static Suite *scan_suite(void) {
         Suite *suite = suite_create("scan");
         TCase *tcase = tcase_create("scan");
@@ -158,6 +220,9 @@ static Suite *scan_suite(void) {
         tcase_add_test(tcase, it_never_goes_into_the_next_run_with_something_gathered);
         tcase_add_test(tcase, more_than_it_may_gather_is_said_and_not_sooner);
         tcase_add_test(tcase, what_retention_took_is_said_and_passed_over);
+        tcase_add_test(tcase, a_long_match_in_part_is_seen_a_few_times_however_small_the_pieces);
+        tcase_add_test(tcase, what_is_held_back_is_seen_before_the_run_is_called_over);
+        tcase_add_test(tcase, a_short_match_in_part_is_seen_at_once);
         suite_add_tcase(suite, tcase);
         return suite;
 }
