@@ -14,6 +14,7 @@
 #include "client/libpmux/events.h"
 #include "client/libpmux/input.h"
 #include "common/bytes.h"
+#include "common/clock.h"
 #include "common/fd.h"
 
 #define LONG_ANSWER 4096 /* bytes */
@@ -29,7 +30,11 @@ struct PmuxCall {
         bool sent;        /* on the socket of now */
         bool sent_before; /* on one that broke before the answer came */
         bool is_remove;
-        int fds[LINK_FDS_MAX]; /* owned; go along with the request each time it is sent */
+        bool is_wait;
+        bool is_late;           /* it could not be sent when it was made, or was lost */
+        json_t *request;        /* owned; of one with a time limit: it is sent with what is left of that */
+        uint64_t deadline_usec; /* monotonic; of that one */
+        int fds[LINK_FDS_MAX];  /* owned; go along with the request each time it is sent */
         size_t n_fds;
         CallFn fn; /* one of these two */
         PmuxReplyFn reply_fn;
@@ -39,6 +44,9 @@ struct PmuxCall {
 
 /* The methods whose repetition is made harmless by a key (docs/protocol.md §3). */
 static const char *const keyed_methods[] = { "run", "start", "restart", "write", "read", "ask" };
+
+/* The methods that wait for so long as they say, from when they were asked. */
+static const char *const timed_methods[] = { "wait", "write", "read", "ask" };
 
 int pmux_key(char ret_key[PMUX_KEY_SIZE]) {
         static const char letters[] = "abcdefghijklmnopqrstuvwxyz012345";
@@ -86,9 +94,28 @@ static PmuxCall *call_free(PmuxCall *call) {
         list_remove(&call->link);
         fds_close(call->fds, &call->n_fds);
         free(call->text);
+        json_decref(call->request);
         free(call->owned);
         free(call);
         return NULL;
+}
+
+/* Puts what is left of its time into a request. At least a little, as none at all means something else. */
+static void call_renew(PmuxCall *call) {
+        uint64_t now = clock_monotonic_usec(),
+                 left = call->deadline_usec > now ? call->deadline_usec - now : 1;
+        json_t *params = json_copy(json_object_get(call->request, "params"));
+        char *text = NULL;
+
+        if (json_object_set_new(params, "timeout_usec", json_integer((json_int_t)left)) == 0 &&
+            json_object_set(call->request, "params", params) == 0)
+                text = json_dumps(call->request, JSON_COMPACT);
+        json_decref(params);
+        if (!text)
+                return; /* out of memory: rather too long than not at all */
+        free(call->text);
+        call->text = text;
+        call->text_size = strlen(text);
 }
 
 static void call_send(PmuxCall *call) {
@@ -96,6 +123,8 @@ static void call_send(PmuxCall *call) {
 
         if (call->sent || !connection_up(call->pmux))
                 return;
+        if (call->request && call->is_late)
+                call_renew(call);
         /* Out of memory: it stays unsent and goes with the next socket; better than a lost request. */
         call->sent =
                 connection_send(call->pmux, FRAME_CONTROL, 0, 0, call->text, call->text_size, NULL, 0) == 0;
@@ -117,6 +146,19 @@ static int add_key(const char *method, json_t *params) {
                 return json_object_set_new(params, "key", json_string(key)) < 0 ? -ENOMEM : 0;
         }
         return 0;
+}
+
+/* Its time, if it has a limit, begins now, whenever the daemon gets to hear of it. */
+static void call_take_time(PmuxCall *call, const char *method, json_t *request) {
+        const json_t *timeout = json_object_get(json_object_get(request, "params"), "timeout_usec");
+
+        for (size_t i = 0; i < ARRAY_SIZE(timed_methods); i++) {
+                if (strcmp(method, timed_methods[i]) != 0 || json_integer_value(timeout) <= 0)
+                        continue;
+                call->deadline_usec = clock_monotonic_usec() +
+                                      MIN((uint64_t)json_integer_value(timeout), (uint64_t)INT64_MAX / 4);
+                call->request = json_incref(request);
+        }
 }
 
 static int call_start_any(Pmux *pmux, const char *method, json_t *params, const PmuxCall *callbacks,
@@ -143,6 +185,8 @@ static int call_start_any(Pmux *pmux, const char *method, json_t *params, const 
         call->pmux = pmux;
         call->id = pmux->next_request;
         call->is_remove = strcmp(method, "remove") == 0;
+        call->is_wait = strcmp(method, "wait") == 0;
+        call_take_time(call, method, request);
         memcpy(call->fds, pmux->next_fds, sizeof(call->fds)); /* they are its own now */
         call->n_fds = pmux->n_next_fds;
         pmux->n_next_fds = 0;
@@ -159,6 +203,7 @@ static int call_start_any(Pmux *pmux, const char *method, json_t *params, const 
                 return r;
         }
         call_send(call);
+        call->is_late = !call->sent;
         if (ret_call)
                 *ret_call = call;
         return 0;
@@ -311,12 +356,45 @@ void calls_lost(Pmux *pmux) {
         LIST_FOREACH(PmuxCall, call, &pmux->calls, link) {
                 call->sent_before |= call->sent;
                 call->sent = false;
+                call->is_late = true;
         }
 }
 
 void calls_resend(Pmux *pmux) {
         LIST_FOREACH(PmuxCall, call, &pmux->calls, link)
                 call_send(call);
+}
+
+/* Whether it may be answered by the clock alone, while there is no daemon to ask: nothing can have come of it
+ * but an answer that was lost. */
+static bool call_may_expire(const PmuxCall *call) {
+        return call->request && !call->sent && (call->is_wait || !call->sent_before);
+}
+
+uint64_t calls_deadline(const Pmux *pmux) {
+        uint64_t deadline = USEC_INFINITY;
+
+        LIST_FOREACH(PmuxCall, call, &pmux->calls, link)
+                if (call_may_expire(call))
+                        deadline = MIN(deadline, call->deadline_usec);
+        return deadline;
+}
+
+void calls_expire(Pmux *pmux) {
+        uint64_t now = clock_monotonic_usec();
+        PmuxCall *expired;
+        Error error = {};
+
+        (void)error_set(&error, ERROR_TIMEOUT, "the time is over, and the daemon at %s has not come back",
+                        pmux->socket_path);
+        do { /* each tells somebody, who may do anything */
+                expired = NULL;
+                LIST_FOREACH(PmuxCall, call, &pmux->calls, link)
+                        if (!expired && call_may_expire(call) && call->deadline_usec <= now)
+                                expired = call;
+                if (expired)
+                        call_finish(expired, NULL, &error);
+        } while (expired);
 }
 
 void calls_fail(Pmux *pmux, const Error *error) {

@@ -35,6 +35,8 @@ int calls_on_control(Pmux *pmux, const uint8_t *payload, size_t size, Error *ret
 
 void calls_lost(Pmux *pmux);                     /* the socket is gone: nothing counts as sent */
 void calls_resend(Pmux *pmux);                   /* a new one is there: send what is not sent */
+uint64_t calls_deadline(const Pmux *pmux);       /* monotonic: when calls_expire() has something to do */
+void calls_expire(Pmux *pmux);                   /* there is no socket: answer those whose time is over */
 void calls_fail(Pmux *pmux, const Error *error); /* given up: answer all with the error */
 
 void calls_free(Pmux *pmux); /* the connection is closed: free all, tell nobody */

@@ -185,6 +185,12 @@ static uint64_t give_up_usec(const Pmux *pmux, int r) {
                                                     : pmux->deadline_usec;
 }
 
+/* Sets the timer for the next attempt, or for a call whose time is over before. */
+static void connection_try_later(Pmux *pmux, uint64_t now) {
+        set_timer(pmux, MIN(now + pmux->delay_usec, MAX(calls_deadline(pmux), now + 1)));
+        pmux->delay_usec = MIN(pmux->delay_usec * 2, RETRY_DELAY_MAX_USEC);
+}
+
 /* One attempt; if it fails for a reason that may pass, the timer is set for the next. */
 static void connection_try(Pmux *pmux) {
         uint64_t now = clock_monotonic_usec();
@@ -207,8 +213,7 @@ static void connection_try(Pmux *pmux) {
                 return;
         }
         pmux->state = CONNECTION_WAITING;
-        set_timer(pmux, now + pmux->delay_usec);
-        pmux->delay_usec = MIN(pmux->delay_usec * 2, RETRY_DELAY_MAX_USEC);
+        connection_try_later(pmux, now);
 }
 
 /* The socket broke. The engine may have been replaced: dial again, until the deadline. */
@@ -233,8 +238,7 @@ static void connection_lost(Pmux *pmux) {
         streams_lost(pmux);
         inputs_lost(pmux);
         events_lost(pmux);
-        set_timer(pmux, now + pmux->delay_usec);
-        pmux->delay_usec = MIN(pmux->delay_usec * 2, RETRY_DELAY_MAX_USEC);
+        connection_try_later(pmux, now);
         if (!pmux->lost_told && pmux->on_notice)
                 pmux->on_notice(pmux, PMUX_NOTICE_LOST, pmux->userdata);
         pmux->lost_told = true;
@@ -320,7 +324,9 @@ static void on_timer(Pmux *pmux) {
         if (read(pmux->timer_fd, &ignored, sizeof(ignored)) < 0)
                 return;
         if (pmux->state == CONNECTION_WAITING) {
-                connection_try(pmux);
+                connection_try(pmux); /* first: who comes back in time is asked */
+                if (pmux->state == CONNECTION_WAITING)
+                        calls_expire(pmux);
         } else if (pmux->state == CONNECTION_GREETING && now >= pmux->deadline_usec) {
                 (void)error_set(&error, ERROR_UNREACHABLE,
                                 "the daemon at %s takes connections but does not answer", pmux->socket_path);

@@ -2,6 +2,7 @@
 """read, ask, cursor, lock, write --consumed by the command line: what they print, how they exit."""
 
 import subprocess
+import time
 
 from pmux_test import PmuxTest, Sequence, program
 
@@ -125,6 +126,21 @@ class CliRead(PmuxTest):
         self.cli("run", "-d", "-n", "plain", "--", "cat", check=0)
         done = self.cli("read", "--stdin", "--line", "plain")
         self.assertEqual((done.returncode, b"transcript" in done.stderr), (125, True), done)
+
+    def test_time_goes_on_over_a_kill_of_the_engine(self):
+        """What is left of the time counts, not the whole of it anew."""
+        self.client().run(["/bin/sleep", "1000"], name="sleeper")
+        for args in (["wait"], ["wait", "--for", "pattern=x"], ["read", "--line"]):
+            began = time.monotonic()
+            command = self.daemon.cli_start(*args, "--timeout", "2s", "sleeper", stderr=subprocess.DEVNULL)
+            self.addCleanup(command.stdout.close)
+            while time.monotonic() < began + 1.5:
+                time.sleep(0.01)
+            self.assertIsNone(command.poll())
+            self.daemon.kill_engine()
+            self.assertEqual(command.wait(20), 124, args)
+            self.assertLess(time.monotonic() - began, 3.2, args)
+            self.assertGreaterEqual(time.monotonic() - began, 2, args)
 
     def test_a_lock(self):
         self.cli("run", "-d", "-n", "held", "--", "cat", check=0)

@@ -154,6 +154,96 @@ START_TEST(a_deadline_carries_what_has_come_about)
 }
 END_TEST
 
+/* --- time, over a lost connection --- */
+
+#define LIMIT_USEC (300 * USEC_PER_MSEC)
+
+static uint64_t timeout_of(json_t *request) {
+        return (uint64_t)json_integer_value(
+                json_object_get(json_object_get(request, "params"), "timeout_usec"));
+}
+
+static void turn_until_usec(uint64_t usec) {
+        while (clock_monotonic_usec() < usec)
+                (void)pmux_turn(pmux, MIN(usec - clock_monotonic_usec(), 5 * USEC_PER_MSEC), NULL);
+}
+
+START_TEST(a_repeated_request_has_what_is_left_of_its_time)
+{
+        const PmuxCondition condition = { .size = sizeof(condition), .what = PMUX_UNTIL_EXITED };
+        uint64_t begin = clock_monotonic_usec(), passed, now;
+        json_t *request;
+
+        ck_assert_int_eq(pmux_wait_for_start(pmux, seven, &condition, 1, 0, FAKE_PATIENCE_USEC, on_met, &fake,
+                                             NULL, NULL),
+                         0);
+        request = fake_read_request(&fake, "wait");
+        ck_assert_uint_eq(timeout_of(request), FAKE_PATIENCE_USEC);
+        json_decref(request);
+        fake.refuse = true;
+        fake_break(&fake);
+        turn_until_usec(begin + 50 * USEC_PER_MSEC);
+        passed = clock_monotonic_usec() - begin;
+        fake.refuse = false;
+        fake_turn_until_dialled(&fake, pmux, 2);
+        now = clock_monotonic_usec();
+        fake_greet(&fake);
+        request = fake_read_request(&fake, "wait");
+        ck_assert_uint_le(timeout_of(request), FAKE_PATIENCE_USEC - passed);
+        ck_assert_uint_ge(timeout_of(request), FAKE_PATIENCE_USEC - (now - begin));
+        answer(request, "{\"reason\":\"satisfied\",\"processes\":[],\"satisfied\":[]}");
+        ck_assert_str_eq(told_error.code, "");
+}
+END_TEST
+
+START_TEST(a_wait_ends_in_time_where_no_daemon_comes_back)
+{
+        const PmuxCondition condition = { .size = sizeof(condition), .what = PMUX_UNTIL_EXITED };
+        uint64_t begin = clock_monotonic_usec();
+
+        ck_assert_int_eq(
+                pmux_wait_for_start(pmux, seven, &condition, 1, 0, LIMIT_USEC, on_met, &fake, NULL, NULL), 0);
+        json_decref(fake_read_request(&fake, "wait"));
+        fake.refuse = true;
+        fake_break(&fake);
+        while (n_told == 0) {
+                ck_assert_uint_lt(clock_monotonic_usec() - begin, FAKE_PATIENCE_USEC);
+                (void)pmux_turn(pmux, FAKE_PATIENCE_USEC, NULL);
+        }
+        ck_assert_str_eq(told_error.code, "timeout");
+        ck_assert_uint_ge(clock_monotonic_usec() - begin, LIMIT_USEC);
+}
+END_TEST
+
+static void on_read(Pmux *self, const PmuxRead *read, const PmuxError *error, void *userdata) {
+        (void)self;
+        (void)read;
+        (void)error;
+        (void)userdata;
+        n_told++;
+}
+
+START_TEST(what_may_have_been_carried_out_is_asked_again_however_late)
+{
+        const PmuxReadOptions options = { .size = sizeof(options), .timeout_usec = LIMIT_USEC / 10 };
+        uint64_t begin = clock_monotonic_usec();
+        json_t *request;
+
+        ck_assert_int_eq(pmux_read_start(pmux, "7", &options, on_read, &fake, NULL, NULL), 0);
+        json_decref(fake_read_request(&fake, "read"));
+        fake.refuse = true;
+        fake_break(&fake);
+        turn_until_usec(begin + LIMIT_USEC / 5);
+        ck_assert_int_eq(n_told, 0);
+        fake.refuse = false;
+        fake_turn_until_dialled(&fake, pmux, 2);
+        fake_greet(&fake);
+        request = fake_read_request(&fake, "read");
+        ck_assert_uint_eq(timeout_of(request), 1);
+        answer(request, "{\"reason\":\"timeout\",\"data\":\"\",\"from\":0,\"next\":0,\"run\":1}");
+}
+END_TEST
+
 START_TEST(conditions_without_a_size_are_refused)
 {
         PmuxCondition conditions[2] = { { .size = sizeof(PmuxCondition) } };
@@ -188,6 +278,9 @@ static Suite *wait_for_suite(void) {
         tcase_add_loop_test(tcase, a_request_says_what_is_waited_for, 0, ARRAY_SIZE(rows));
         tcase_add_test(tcase, an_answer_has_types);
         tcase_add_test(tcase, a_deadline_carries_what_has_come_about);
+        tcase_add_test(tcase, a_repeated_request_has_what_is_left_of_its_time);
+        tcase_add_test(tcase, a_wait_ends_in_time_where_no_daemon_comes_back);
+        tcase_add_test(tcase, what_may_have_been_carried_out_is_asked_again_however_late);
         tcase_add_test(tcase, conditions_without_a_size_are_refused);
         tcase_add_test(tcase, a_forgotten_wait_leaves_nothing);
         suite_add_tcase(suite, tcase);
