@@ -13,7 +13,7 @@
 
 #include "common/fd.h"
 #include "daemon/engine/store-private.h"
-#include "daemon/engine/store.h"
+#include "daemon/engine/store-wal.h"
 
 #define CHECKPOINT_PAGES 512
 #define WAL_BYTES (3 * 1024 * 1024)
@@ -48,7 +48,7 @@ static int store_inspect(Store *store, bool *ret_doubtful, Error *reterr_error) 
         uint8_t header[HEADER_SIZE];
         char wal_path[4096];
         uint64_t page_size, n_pages;
-        sqlite3_file *file;
+        sqlite3_file *file = store->file;
         struct stat st;
         bool has_wal;
 
@@ -59,7 +59,6 @@ static int store_inspect(Store *store, bool *ret_doubtful, Error *reterr_error) 
         *ret_doubtful = false;
         if (st.st_size == 0 && !has_wal)
                 return 0;
-        (void)sqlite3_file_control(store->db, "main", SQLITE_FCNTL_FILE_POINTER, &file);
         if (st.st_size < HEADER_SIZE || file->pMethods->xRead(file, header, sizeof(header), 0) != SQLITE_OK ||
             memcmp(header, "SQLite format 3", 16) != 0)
                 return error_set_errno(reterr_error, EUCLEAN, "'%s' is damaged or no registry", store->path);
@@ -196,7 +195,7 @@ static int store_make_file(const char *path, Error *reterr_error) {
 
 static int store_connect(Store *store, Error *reterr_error) {
         static bool is_configured;
-        int rc;
+        int rc, r;
 
         if (!is_configured) {
                 /* One thread, no statistics: both cost time at every call. */
@@ -204,7 +203,11 @@ static int store_connect(Store *store, Error *reterr_error) {
                 (void)sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
                 is_configured = true;
         }
-        rc = sqlite3_open_v2(store->path, &store->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
+        r = store_wal_register();
+        if (r < 0)
+                return error_set_errno(reterr_error, r, "cannot open the registry '%s'", store->path);
+        rc = sqlite3_open_v2(store->path, &store->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX,
+                             STORE_WAL_VFS);
         if (!store->db)
                 return error_set_errno(reterr_error, ENOMEM, "cannot open the registry '%s'", store->path);
         if (rc != SQLITE_OK)
@@ -212,6 +215,7 @@ static int store_connect(Store *store, Error *reterr_error) {
         (void)sqlite3_extended_result_codes(store->db, 1);
         (void)sqlite3_busy_timeout(store->db, BUSY_MSEC);
         (void)sqlite3_db_config(store->db, SQLITE_DBCONFIG_LOOKASIDE, NULL, 256, 64);
+        (void)sqlite3_file_control(store->db, "main", SQLITE_FCNTL_FILE_POINTER, &store->file);
         /* A close is like a kill: there is one way to begin. And a damaged file stays as it is. */
         (void)sqlite3_db_config(store->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
         /* Before the first access: then the log's index is in memory and there is no -shm file. */
@@ -253,6 +257,7 @@ int store_open(Store **ret_store, const char *path, const StoreConfig *config, E
         r = store_migrate(store, version, reterr_error);
         if (r < 0)
                 return r;
+        store_wal_watch(store);
         store_allot_wal(store);
         *ret_store = TAKE(store);
         return 0;

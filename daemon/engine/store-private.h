@@ -20,6 +20,7 @@ typedef struct OwnStatements {
 
 struct Store {
         sqlite3 *db;                 /* owned */
+        sqlite3_file *file;          /* borrowed; the database's */
         const StoreConfig *config;   /* borrowed */
         StoreStatement **statements; /* owned, each; NULL until first used */
         OwnStatements own;
@@ -32,6 +33,8 @@ struct Store {
 
 /* Turns a result code of SQLite into an Error. Return: -errno. */
 int store_error(Store *store, int rc, const char *what, Error *reterr_error);
+/* Makes the database file at least so long, with blocks, not a hole. Return: 0; -ENOSPC. */
+int store_allot(Store *store, int64_t n_pages);
 int store_prepare(Store *store, const char *sql, StoreStatement **ret_statement, Error *reterr_error);
 /* The number in the first row of a statement of our own, 0 if it has no row. */
 int store_number(Store *store, StoreStatement *statement, int64_t *ret_number, Error *reterr_error);

@@ -205,14 +205,14 @@ unsigned store_changed(const Store *store) {
 
 /* --- transactions --- */
 
-/* Makes the file at least so long, with blocks, not a hole. */
-static int store_allot(Store *store, int64_t n_pages) {
+int store_allot(Store *store, int64_t n_pages) {
         sqlite3_int64 size = n_pages * STORE_PAGE_SIZE;
+        sqlite3_file *file = store->file;
         int rc;
 
         if (n_pages <= store->n_pages_allotted)
                 return 0;
-        rc = sqlite3_file_control(store->db, "main", SQLITE_FCNTL_SIZE_HINT, &size);
+        rc = file->pMethods->xFileControl(file, SQLITE_FCNTL_SIZE_HINT, &size);
         if (rc != SQLITE_OK)
                 return -ENOSPC;
         store->n_pages_allotted = (uint32_t)((size + STORE_CHUNK_BYTES - 1) / STORE_CHUNK_BYTES *
@@ -242,11 +242,7 @@ int store_commit(Store *store, Error *reterr_error) {
         int r;
 
         if (store->failed == 0 && store->open) {
-                r = store_number(store, store->own.page_count, &n, &error);
-                if (r == 0 && store_allot(store, n) < 0)
-                        r = error_set_errno(&error, ENOSPC, "cannot extend the registry '%s'", store->path);
-                if (r == 0)
-                        r = store_number(store, store->own.commit, &n, &error);
+                r = store_number(store, store->own.commit, &n, &error);
                 if (r < 0)
                         (void)store_fail(store, r, &error);
         }
