@@ -162,6 +162,9 @@ static int log_prepare(Log *log, Source source, uint32_t run, uint64_t argument,
         r = log_limit(log, max, reterr_error);
         if (r < 0)
                 return r;
+        r = log_make_data_file(log);
+        if (r < 0)
+                return error_set_errno(reterr_error, r, "cannot begin a segment of the log '%s'", log->path);
         return log_begin_data(log, source, run, argument, reterr_error);
 }
 
@@ -177,8 +180,8 @@ static ssize_t log_splice_once(Log *log, int pipe_fd, size_t max) {
         return n;
 }
 
-/* Where nothing can be written, an empty pipe is still worth to be told from a full one: history is not given
- * up, and nobody waits, for bytes that are not there. Return: 1: there are bytes; 0: end of file; -EAGAIN:
+/* An empty pipe is told from a full one before anything is made or given up for bytes that are not there, and
+ * where nothing can be written. Return: 1: there are bytes; 0: end of file; -EAGAIN:
  * neither. */
 static int pipe_look(int pipe_fd) {
         struct pollfd pollfd = { .fd = pipe_fd, .events = POLLIN };
@@ -196,6 +199,11 @@ int log_splice(Log *log, Source source, uint32_t run, int pipe_fd, size_t max, s
         int r;
 
         *ret_n = 0;
+        if (log_current(log)->size == 0) { /* no data file for what ends without a byte */
+                r = pipe_look(pipe_fd);
+                if (r <= 0)
+                        return r;
+        }
         for (;;) {
                 room = max;
                 n = log_prepare(log, source, run, 0, &room, &error);

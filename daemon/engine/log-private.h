@@ -20,7 +20,7 @@
 /* The files of one segment. */
 typedef struct LogFiles {
         uint64_t begin; /* of the segment */
-        int data_fd;    /* owned; -1: closed */
+        int data_fd;    /* owned; -1: closed, or there is none yet */
         int index_fd;   /* owned; -1: closed */
 } LogFiles;
 
@@ -91,6 +91,10 @@ uint64_t log_now(Log *log);
  * @ret_files:  borrowed; good until the log is next used
  */
 int log_files_of(Log *log, const Segment *segment, const LogFiles **ret_files);
+
+/** log_make_data_file() - have a data file for the first byte of the current segment, which is open. Return:
+ * 0; -ENOSPC; -errno. */
+int log_make_data_file(Log *log);
 
 /** log_files_close() - close both files, if they are open. */
 void log_files_close(LogFiles *files);

@@ -182,10 +182,10 @@ static int log_open_current(Log *log) {
         LogFiles files = { segment->begin, -1, -1 };
         struct stat st;
 
-        if (log->current.data_fd >= 0)
+        if (log->current.index_fd >= 0)
                 return 0;
         files.data_fd = segment_open(log->path, segment->begin, SEGMENT_DATA, O_RDWR);
-        if (files.data_fd < 0)
+        if (files.data_fd < 0 && (files.data_fd != -ENOENT || segment->size > 0))
                 return files.data_fd;
         files.index_fd = segment_open(log->path, segment->begin, SEGMENT_INDEX, O_RDWR | O_CREAT);
         if (files.index_fd < 0) {
@@ -193,11 +193,23 @@ static int log_open_current(Log *log) {
                 return files.index_fd;
         }
         /* Somebody else cut the file while it was closed: what is gone must become a gap, not zeros. */
-        if (fstat(files.data_fd, &st) == 0 && (uint64_t)st.st_size < segment->size) {
+        if (files.data_fd >= 0 && fstat(files.data_fd, &st) == 0 && (uint64_t)st.st_size < segment->size) {
                 log->kept_bytes -= segment->size - (uint64_t)st.st_size;
                 segment->size = (uint32_t)st.st_size;
         }
         log->current = files;
+        return 0;
+}
+
+int log_make_data_file(Log *log) {
+        int fd;
+
+        if (log->current.data_fd >= 0)
+                return 0;
+        fd = segment_open(log->path, log_current(log)->begin, SEGMENT_DATA, O_RDWR | O_CREAT);
+        if (fd < 0)
+                return fd;
+        log->current.data_fd = fd;
         return 0;
 }
 
@@ -324,24 +336,25 @@ static int log_grow_segments(Log *log) {
         return 0;
 }
 
-/* Make the files of a segment that begins at log_end(), with room on disk. On failure nothing stays behind.
- */
+/* Make what a segment that begins at log_end() needs, with room on disk: its data file comes with its first
+ * byte. On failure nothing stays behind. */
 static int log_create_files(Log *log, uint32_t data_reserve, LogFiles *ret_files, IndexRecord *ret_last,
                             uint32_t *ret_n) {
         LogFiles files = { log->end, -1, -1 };
         uint64_t lost_from = log->n_segments > 0 ? segment_end(log_current(log)) : log->end;
         int r;
 
-        files.data_fd = segment_open(log->path, log->end, SEGMENT_DATA, O_RDWR | O_CREAT | O_EXCL);
-        if (files.data_fd < 0)
-                return files.data_fd;
-        r = files.index_fd = segment_open(log->path, log->end, SEGMENT_INDEX, O_RDWR | O_CREAT | O_TRUNC);
-        if (r >= 0)
-                r = index_reserve(files.index_fd, 0, INDEX_BLOCK_BYTES / INDEX_RECORD_SIZE);
-        if (r >= 0 && data_reserve > 0 &&
-            fallocate(files.data_fd, FALLOC_FL_KEEP_SIZE, 0, data_reserve) < 0 &&
-            (errno == ENOSPC || errno == EDQUOT))
-                r = -ENOSPC;
+        files.index_fd = segment_open(log->path, log->end, SEGMENT_INDEX, O_RDWR | O_CREAT | O_TRUNC);
+        if (files.index_fd < 0)
+                return files.index_fd;
+        r = index_reserve(files.index_fd, 0, INDEX_BLOCK_BYTES / INDEX_RECORD_SIZE);
+        if (r >= 0 && data_reserve > 0) {
+                r = files.data_fd =
+                        segment_open(log->path, log->end, SEGMENT_DATA, O_RDWR | O_CREAT | O_EXCL);
+                if (r >= 0 && fallocate(files.data_fd, FALLOC_FL_KEEP_SIZE, 0, data_reserve) < 0 &&
+                    (errno == ENOSPC || errno == EDQUOT))
+                        r = -ENOSPC;
+        }
         if (r >= 0)
                 r = log_write_head(log, files.index_fd, log->end, lost_from,
                                    log->lost_bytes + (log->end - lost_from), ret_last, ret_n);
@@ -362,6 +375,10 @@ int log_rotate(Log *log, uint32_t data_reserve, Error *reterr_error) {
         int r;
 
         r = log_grow_segments(log);
+        if (r == 0 && log->n_segments > 0) /* from now on it is not the last any more */
+                r = log_open_current(log);
+        if (r == 0 && log->n_segments > 0)
+                r = log_make_data_file(log);
         if (r == 0)
                 r = log_create_files(log, data_reserve, &files, &last, &n_records);
         if (r < 0)
@@ -398,9 +415,9 @@ void log_idle(Log *log) {
 }
 
 int log_sync(Log *log) {
-        if (log->current.data_fd < 0)
-                return 0;
-        if (fdatasync(log->current.data_fd) < 0 || fdatasync(log->current.index_fd) < 0)
+        if (log->current.data_fd >= 0 && fdatasync(log->current.data_fd) < 0)
+                return -errno;
+        if (log->current.index_fd >= 0 && fdatasync(log->current.index_fd) < 0)
                 return -errno;
         return 0;
 }

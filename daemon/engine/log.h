@@ -61,8 +61,8 @@ typedef struct LogCursor {
  *
  * Recovers from a kill at any instant, and from what a power loss does to the end of files; what is damaged
  * elsewhere becomes a gap. Names: SEGMENT is the offset in 20 digits; SEGMENT.log holds bytes only,
- * SEGMENT.idx records of 32 bytes. A log that is there holds no descriptor after this; a new one holds two
- * until log_idle().
+ * SEGMENT.idx records of 32 bytes; the former comes with the first byte. A log that is there holds no
+ * descriptor after this; a new one holds one until log_idle().
  *
  * Return: 0; -EUCLEAN (SYSTEM) with the file's name when the files contradict each other in a way that a kill
  * cannot explain; -ENOSPC (NO_SPACE) when a new one does not fit; -errno.

@@ -15,13 +15,32 @@
 #include "daemon/engine/limits.h"
 #include "daemon/engine/stdin-index.h"
 
-static int process_path(const Process *process, char *buffer, size_t size, Error *reterr_error) {
+static int host_path(const ProcessHost *host, uint64_t id, char *buffer, size_t size, Error *reterr_error) {
         int n;
 
-        n = snprintf(buffer, size, "%s/processes/%" PRIu64, process->host->state_dir, process->id);
+        n = snprintf(buffer, size, "%s/processes/%" PRIu64, host->state_dir, id);
         if (n < 0 || (size_t)n >= size)
                 return error_set(reterr_error, ERROR_SYSTEM, "the state directory's path is too long");
         return 0;
+}
+
+static int process_path(const Process *process, char *buffer, size_t size, Error *reterr_error) {
+        return host_path(process->host, process->id, buffer, size, reterr_error);
+}
+
+/* Makes the directory of a process that is not there yet, with nothing in it. */
+static int make_empty_dir(const char *path, Error *reterr_error) {
+        int r;
+
+        if (mkdir(path, 0700) >= 0)
+                return 0;
+        if (errno != EEXIST)
+                return error_set_errno(reterr_error, errno, "cannot make the directory '%s'", path);
+        /* An engine that was killed before it had stored that there is such a process left it. */
+        r = log_remove(path);
+        if (r >= 0)
+                r = stdin_log_remove(path);
+        return r < 0 ? error_set_errno(reterr_error, r, "cannot empty the directory '%s'", path) : 0;
 }
 
 void process_host_init(ProcessHost *host) {
@@ -35,29 +54,27 @@ void process_host_deinit(ProcessHost *host) {
         if (!host->spare_log)
                 return;
         host->spare_log = log_free(host->spare_log);
-        (void)snprintf(path, sizeof(path), "%s/spare", host->state_dir);
-        if (log_remove(path) >= 0 && stdin_log_remove(path) >= 0)
+        if (host_path(host, host->spare_id, path, sizeof(path), NULL) >= 0 && log_remove(path) >= 0 &&
+            stdin_log_remove(path) >= 0)
                 (void)rmdir(path);
 }
 
-bool process_host_prepare(ProcessHost *host) {
+bool process_host_prepare(ProcessHost *host, uint64_t id) {
         const LogOptions options = { .retention_bytes = RETENTION_DEFAULT_BYTES };
         char path[4096];
-        int n;
 
-        n = snprintf(path, sizeof(path), "%s/spare", host->state_dir);
-        if (n < 0 || (size_t)n >= sizeof(path))
-                return false;
         if (!host->spare_log) {
-                if (mkdir(path, 0700) < 0 && errno != EEXIST)
+                if (host_path(host, id, path, sizeof(path), NULL) < 0 || make_empty_dir(path, NULL) < 0)
                         return false;
-                /* One that an earlier engine left will do as well. */
                 if (log_open(&host->spare_log, path, &options, NULL) < 0) {
                         (void)log_remove(path);
                         return false;
                 }
+                host->spare_id = id;
                 return host->expects_input;
         }
+        if (host_path(host, host->spare_id, path, sizeof(path), NULL) < 0)
+                return false;
         if (host->expects_input && !host->has_spare_input) {
                 stdin_index_make(path);
                 host->has_spare_input = true;
@@ -116,14 +133,15 @@ int process_new(Process **ret_process, ProcessHost *host, uint64_t id, ProcessCo
         return 0;
 }
 
-/* Takes what lies ready, if it can. */
+/* Takes what lies ready, if it can. Where the registry did not count on by one, its name is another. */
 static bool process_take_spare(Process *process, const char *path) {
         const LogOptions options = { .retention_bytes = process->config.retention_bytes };
         ProcessHost *host = process->host;
 
-        if (!host->spare_log || log_move(host->spare_log, path, NULL) < 0)
+        if (!host->spare_log || (host->spare_id != process->id && log_move(host->spare_log, path, NULL) < 0))
                 return false;
         process->log = TAKE(host->spare_log);
+        process->has_new_dir = !host->has_spare_input;
         host->has_spare_input = false;
         log_set_options(process->log, &options);
         return true;
@@ -139,15 +157,9 @@ int process_make_dir(Process *process, Error *reterr_error) {
         process->host->expects_input = false; /* until it gets some */
         if (process_take_spare(process, path))
                 return 0;
-        if (mkdir(path, 0700) >= 0)
-                return 0;
-        if (errno != EEXIST)
-                return error_set_errno(reterr_error, errno, "cannot make the directory '%s'", path);
-        /* An engine that was killed before it had stored that there is such a process left it. */
-        r = log_remove(path);
-        if (r >= 0)
-                r = stdin_log_remove(path);
-        return r < 0 ? error_set_errno(reterr_error, r, "cannot empty the directory '%s'", path) : 0;
+        r = make_empty_dir(path, reterr_error);
+        process->has_new_dir = r >= 0;
+        return r;
 }
 
 Process *process_free(Process *process) {
@@ -235,10 +247,13 @@ int process_stdin_log(Process *process, StdinLog **ret_log, Error *reterr_error)
                 r = process_path(process, path, sizeof(path), reterr_error);
                 if (r < 0)
                         return r;
-                r = stdin_log_open(&process->stdin_log, path, process->position_fd, reterr_error);
+                r = process->has_new_dir
+                            ? stdin_log_new(&process->stdin_log, path, reterr_error)
+                            : stdin_log_open(&process->stdin_log, path, process->position_fd, reterr_error);
                 if (r < 0)
                         return r; /* the position stays ours: without it, input would be delivered twice */
                 process->position_fd = -1;
+                process->has_new_dir = false;
         }
         *ret_log = process->stdin_log;
         return 0;

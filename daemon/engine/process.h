@@ -54,7 +54,9 @@ typedef struct ProcessHost {
         size_t n_open_logs;
         List resting;   /* processes whose runs are over and whose logs hold descriptors that they can do
                            without */
-        Log *spare_log; /* owned; made ahead for the next process, in the directory 'spare'; NULL: none */
+        Log *spare_log; /* owned; made ahead for the next process, in what will be its directory; NULL: none
+                         */
+        uint64_t spare_id;    /* of that process, if the registry counts on as expected */
         bool has_spare_input; /* there is an empty stdin index in it */
         bool expects_input;   /* the latest process had input from its start: the next one will, too */
         bool has_begun_runs;  /* the keeper was asked to spawn: while it does, there is time for other things
@@ -128,6 +130,7 @@ struct Process {
         bool waits_for_reader;
         bool waits_for_disk;
         bool is_adopted;       /* the latest run was begun under an engine before this one */
+        bool has_new_dir;      /* nothing was ever put into its directory but by us */
         bool exit_pending;     /* the main process ended; its last bytes are not yet in the log */
         List log_link;         /* in host->open_logs */
         List rest_link;        /* in host->resting */
@@ -152,9 +155,9 @@ void process_host_init(ProcessHost *host);
 void process_host_deinit(ProcessHost *host);
 /** process_host_rest() - let the logs of runs that are over close their descriptors. */
 void process_host_rest(ProcessHost *host);
-/** process_host_prepare() - make a directory with a log, so that the next process need not wait for one: a
- * step at a time. A failure matters only then. Return: whether there is more to do. */
-bool process_host_prepare(ProcessHost *host);
+/** process_host_prepare() - make a directory with a log, so that the next process, which will be 'id', need
+ * not wait for one: a step at a time. A failure matters only then. Return: whether there is more to do. */
+bool process_host_prepare(ProcessHost *host, uint64_t id);
 /** process_remove_files() - delete log, input and directory of a process that is about to be freed. */
 void process_remove_files(Process *process);
 

@@ -100,7 +100,8 @@ int segment_unlink(const char *path, uint64_t begin) {
         return 0;
 }
 
-static int scan_add(Scan *scan, uint64_t begin) {
+/* Notes a file; each is an entry of its own until scan_merge(). */
+static int scan_add(Scan *scan, uint64_t begin, SegmentFile file) {
         Segment *segments;
         uint32_t n_allocated;
 
@@ -112,30 +113,46 @@ static int scan_add(Scan *scan, uint64_t begin) {
                 scan->segments = segments;
                 scan->n_allocated = n_allocated;
         }
-        scan->segments[scan->n++] = (Segment){ .begin = begin };
+        scan->segments[scan->n++] = (Segment){ .begin = begin, .n_records = file == SEGMENT_INDEX };
         return 0;
 }
 
 static int segment_compare(const void *left, const void *right) {
         const Segment *a = left, *b = right;
 
-        return a->begin < b->begin ? -1 : a->begin > b->begin;
+        if (a->begin != b->begin)
+                return a->begin < b->begin ? -1 : 1;
+        return (int)a->n_records - (int)b->n_records; /* the data before the index */
 }
 
-/* Look at one file in the directory: data files are noted, indexes without one are deleted. */
 static int scan_entry(Scan *scan, int dir_fd, const char *name) {
-        char data_name[DIGITS + SUFFIX_SIZE + 1];
         uint64_t begin;
 
+        (void)dir_fd;
         if (segment_parse(name, SEGMENT_DATA, &begin))
-                return scan_add(scan, begin);
-        if (!segment_parse(name, SEGMENT_INDEX, &begin))
-                return 0;
-        (void)snprintf(data_name, sizeof(data_name), "%020" PRIu64 ".log", begin);
-        if (faccessat(dir_fd, data_name, F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT)
-                return 0;
-        if (unlinkat(dir_fd, name, 0) < 0 && errno != ENOENT)
-                return -errno;
+                return scan_add(scan, begin, SEGMENT_DATA);
+        return segment_parse(name, SEGMENT_INDEX, &begin) ? scan_add(scan, begin, SEGMENT_INDEX) : 0;
+}
+
+/* Makes one entry of the two files of a segment. The last one may have an index alone, as long as it has no
+ * bytes; elsewhere that is what is left of a segment that was being deleted. */
+static int scan_merge(Scan *scan, int dir_fd) {
+        char name[DIGITS + SUFFIX_SIZE + 1];
+        Segment *segments = scan->segments;
+        uint32_t n = 0;
+
+        for (uint32_t i = 0; i < scan->n; i++) {
+                if (segments[i].n_records > 0 && n > 0 && segments[n - 1].begin == segments[i].begin)
+                        continue; /* the index of what is there already */
+                if (segments[i].n_records > 0 && i + 1 < scan->n) {
+                        (void)snprintf(name, sizeof(name), "%020" PRIu64 ".idx", segments[i].begin);
+                        if (unlinkat(dir_fd, name, 0) < 0 && errno != ENOENT)
+                                return -errno;
+                        continue;
+                }
+                segments[n++] = (Segment){ .begin = segments[i].begin };
+        }
+        scan->n = n;
         return 0;
 }
 
@@ -147,10 +164,10 @@ static int scan_size(Scan *scan, int dir_fd, Segment *segment, SegmentFile file,
 
         (void)snprintf(name, sizeof(name), "%020" PRIu64 "%s", segment->begin, segment_suffix(file));
         if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
-                if (errno != ENOENT || file != SEGMENT_INDEX)
+                if (errno != ENOENT)
                         return error_set_errno(reterr_error, errno, "cannot look at '%s/%s'", scan->path,
                                                name);
-                /* A kill came between the two files of a new segment. */
+                /* No byte has come yet; or a kill came between the two files of a new segment. */
                 if (is_last && segment->size == 0) {
                         *ret_size = 0;
                         return 0;
@@ -218,6 +235,9 @@ int segment_scan(const char *path, Segment **ret_segments, uint32_t *ret_n, Erro
                 return error_set_errno(reterr_error, r, "cannot read the log '%s'", path);
         if (scan.n > 0)
                 qsort(scan.segments, scan.n, sizeof(*scan.segments), segment_compare);
+        r = scan_merge(&scan, dirfd(dir));
+        if (r < 0)
+                return error_set_errno(reterr_error, r, "cannot delete what is left of the log '%s'", path);
         r = scan_sizes(&scan, dirfd(dir), reterr_error);
         if (r < 0)
                 return r;

@@ -2,7 +2,7 @@
 #pragma once
 
 /* The two files of one segment of a log: OFFSET.log holds bytes, OFFSET.idx the index; OFFSET has 20 digits.
- */
+ * The last segment has no OFFSET.log until its first byte. */
 
 #include <stddef.h>
 #include <stdint.h>
@@ -38,8 +38,8 @@ int segment_unlink(const char *path, uint64_t begin);
  * @path:          the directory of the log
  * @ret_segments:  owned by the caller, ascending; NULL if there are none
  *
- * An index without a data file is what a kill leaves between the two steps of segment_unlink(): it is
- * deleted. Other files are ignored. Sizes are those of the files; no index is read.
+ * An index without a data file, unless it is the last, is what a kill leaves between the two steps of
+ * segment_unlink(): it is deleted. Other files are ignored. Sizes are those of the files; no index is read.
  *
  * Return: 0; -EUCLEAN (SYSTEM) when segments overlap, or one that is not the last has no index, or a file is
  * larger than any segment; -errno.

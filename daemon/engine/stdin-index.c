@@ -140,11 +140,15 @@ static int index_find_last(StdinIndex *index, const char *dir, uint32_t n_stored
         return 0;
 }
 
+void stdin_index_init(StdinIndex *index) {
+        *index = (StdinIndex){ .fd = -1, .n_rotate = STDIN_INDEX_MAX };
+}
+
 int stdin_index_load(StdinIndex *index, const char *dir, StdinRecord *ret_last, Error *reterr_error) {
         struct stat st;
         int r;
 
-        *index = (StdinIndex){ .fd = -1, .n_rotate = STDIN_INDEX_MAX };
+        stdin_index_init(index);
         r = index_open(index, dir, 0, reterr_error);
         if (r == -ENOENT)
                 return 0;

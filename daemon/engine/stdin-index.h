@@ -53,7 +53,7 @@ typedef struct StdinRecord {
         uint64_t base;
 } StdinRecord;
 
-/* Embedded; zero is not initialised: stdin_index_load() is. */
+/* Embedded; zero is not initialised: stdin_index_load() and stdin_index_init() do that. */
 typedef struct StdinIndex {
         int fd; /* owned, -1 while idle */
         uint32_t n_records;
@@ -65,6 +65,8 @@ void stdin_record_encode(uint8_t *ret_bytes, const StdinRecord *record);
 /** stdin_record_decode() - Return: whether the 64 bytes are a whole record. */
 bool stdin_record_decode(StdinRecord *ret_record, const uint8_t *bytes);
 
+/** stdin_index_init() - the index of a directory that has none. */
+void stdin_index_init(StdinIndex *index);
 /**
  * stdin_index_load() - find the last record; holds no descriptor afterwards
  * @dir:  directory of the process

@@ -80,10 +80,8 @@ static int stdin_log_adopt(StdinLog *log, Error *reterr_error) {
         return log->taken < log->base ? stdin_log_move(log, log->base, reterr_error) : 0;
 }
 
-int stdin_log_open(StdinLog **ret_log, const char *path, int position_fd, Error *reterr_error) {
-        CLEANUP(stdin_log_free) StdinLog *log = NULL;
-        StdinRecord last;
-        int r;
+int stdin_log_new(StdinLog **ret_log, const char *path, Error *reterr_error) {
+        StdinLog *log;
 
         log = calloc(1, sizeof(*log) + strlen(path) + 1);
         if (!log)
@@ -91,6 +89,19 @@ int stdin_log_open(StdinLog **ret_log, const char *path, int position_fd, Error 
         memcpy(log->path, path, strlen(path) + 1);
         log->data_fd = -1;
         log->position_fd = -1;
+        stdin_index_init(&log->index);
+        *ret_log = log;
+        return 0;
+}
+
+int stdin_log_open(StdinLog **ret_log, const char *path, int position_fd, Error *reterr_error) {
+        CLEANUP(stdin_log_free) StdinLog *log = NULL;
+        StdinRecord last;
+        int r;
+
+        r = stdin_log_new(&log, path, reterr_error);
+        if (r < 0)
+                return r;
         r = stdin_index_load(&log->index, path, &last, reterr_error);
         if (r < 0)
                 return r;

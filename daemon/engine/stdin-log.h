@@ -44,6 +44,8 @@ bool stdin_writer_is(const StdinWriter *writer, const StdinWriter *other);
  * nothing whole in it; -errno.
  */
 int stdin_log_open(StdinLog **ret_log, const char *path, int position_fd, Error *reterr_error);
+/** stdin_log_new() - the same for a directory that is known to have none. Return: 0; -ENOMEM. */
+int stdin_log_new(StdinLog **ret_log, const char *path, Error *reterr_error);
 StdinLog *stdin_log_free(StdinLog *log);
 DEFINE_CLEANUP(StdinLog *, stdin_log_free);
 

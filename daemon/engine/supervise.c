@@ -251,7 +251,10 @@ void supervisor_do_chore(Supervisor *supervisor) {
         else if (tree_root_untidy(host->tree_root))
                 tree_root_tidy(host->tree_root);
         else if (supervisor->next_id != 0 && !supervisor->has_tried_spare)
-                supervisor->has_tried_spare = !process_host_prepare(host); /* whether or not that worked */
+                supervisor->has_tried_spare =
+                        !process_host_prepare(host, supervisor->next_id); /* whether or not that worked */
+        else if (supervisor->next_id != 0 && supervisor_find_id(supervisor, supervisor->next_id))
+                supervisor->next_id = 0; /* cannot be; its files are never touched */
         else if (supervisor->next_id != 0) {
                 tree_prepare_ahead(host->tree_root, supervisor->next_id, 1);
                 supervisor->next_id = 0;

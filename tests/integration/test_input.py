@@ -26,22 +26,25 @@ class Input(PmuxTest):
 
     def test_files_made_ahead_for_the_next_input(self):
         """After a run with input the next one's place lies ready; a new engine takes it up, the end clears it."""
-        spare = os.path.join(self.daemon.state_dir, "spare")
+        def place(run, *name):
+            return os.path.join(self.daemon.state_dir, "processes", str(run["id"] + 1), *name)
+
         client = self.client()
         for number in range(6):
             data = b"run %d\n" % number
             run, subscription = client.run(["/bin/cat"], data=data, eof=True, subscribe=True)
             self.assertEqual(data_of(subscription.collect()), data)
-            wait_until(lambda: os.path.exists(os.path.join(spare, "stdin.idx")), what="a place for input")
+            wait_until(lambda: os.path.exists(place(run, "stdin.idx")), what="a place for input")
             if number % 2:
                 self.daemon.kill_engine()
                 client = self.client()
         for _ in range(2):  # the first takes the place, and has no input: the next one gets none
-            self.assert_code(self.ended(client, self.sh(client, "exit 5")["id"]), 5)
-            wait_until(lambda: os.path.exists(os.path.join(spare, "0" * 20 + ".idx")), what="a place")
-        self.assertEqual(len(os.listdir(spare)), 2)
+            run = self.sh(client, "exit 5")
+            self.assert_code(self.ended(client, run["id"]), 5)
+            wait_until(lambda: os.path.exists(place(run, "0" * 20 + ".idx")), what="a place")
+        self.assertEqual(os.listdir(place(run)), ["0" * 20 + ".idx"])
         self.daemon.stop()
-        self.assertFalse(os.path.exists(spare))
+        self.assertFalse(os.path.exists(place(run)))
 
     def test_a_lot_through_a_stream(self):
         client = self.client()

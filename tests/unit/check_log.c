@@ -23,6 +23,36 @@ START_TEST(a_new_log_is_empty)
 }
 END_TEST
 
+START_TEST(without_a_byte_there_is_no_data_file)
+{
+        int fds[2];
+        size_t n;
+
+        log_test_open(1 << 20, 5);
+        put_record(RECORD_START, 1, 42);
+        ck_assert_int_eq(pipe2(fds, O_CLOEXEC | O_NONBLOCK), 0);
+        ck_assert_int_eq(log_splice(test_log, SOURCE_STDOUT, 1, fds[0], 100, &n, NULL), -EAGAIN);
+        close(fds[1]);
+        ck_assert_int_eq(log_splice(test_log, SOURCE_STDOUT, 1, fds[0], 100, &n, NULL), 0);
+        ck_assert_uint_eq(n, 0);
+        close(fds[0]);
+        put_record(RECORD_EXIT, 1, 3);
+        for (int i = 0; i < 2; i++) {
+                ck_assert_str_eq(read_from(0), "start@0=42 exit@0=3");
+                ck_assert_int_eq(log_sync(test_log), 0);
+                ck_assert_int_eq(log_test_file_size(0, ".log"), -ENOENT);
+                log_test_open(1 << 20, 5);
+        }
+        put(SOURCE_STDOUT, 2, "abcde");
+        ck_assert_int_eq(log_test_file_size(0, ".log"), 5);
+        put(SOURCE_STDOUT, 2, "f");
+        ck_assert_int_eq(log_test_file_size(5, ".log"), 1);
+        ck_assert_str_eq(read_from(0), "start@0=42 exit@0=3 1@0'abcdef'");
+        log_idle(test_log);
+        ck_assert_str_eq(read_from(0), "start@0=42 exit@0=3 1@0'abcdef'");
+}
+END_TEST
+
 START_TEST(what_was_written_is_there_again)
 {
         log_test_open(1 << 20, 5);
@@ -400,6 +430,7 @@ static Suite *log_suite(void) {
         tcase_add_checked_fixture(tcase, log_test_setup, log_test_teardown);
         tcase_set_timeout(tcase, 60);
         tcase_add_test(tcase, a_new_log_is_empty);
+        tcase_add_test(tcase, without_a_byte_there_is_no_data_file);
         tcase_add_test(tcase, what_was_written_is_there_again);
         tcase_add_test(tcase, an_idle_log_holds_no_descriptor_and_little_memory);
         tcase_add_test(tcase, the_size_of_segments_follows_retention);

@@ -66,6 +66,24 @@ START_TEST(discarded_bytes_become_a_gap)
 }
 END_TEST
 
+START_TEST(a_segment_without_a_byte_outlives_the_gap_behind_it)
+{
+        log_test_open(1 << 20, 0);
+        put_record(RECORD_START, 1, 42);
+        begin();
+        discard(7);
+        end();
+        ck_assert_int_eq(log_test_file_size(0, ".log"), 0);
+        for (int i = 0; i < 2; i++) {
+                ck_assert_uint_eq(log_begin(test_log), 0);
+                ck_assert_str_eq(read_from(0), "start@0=42 gap@0+7");
+                log_test_open(1 << 20, 0);
+        }
+        put(SOURCE_STDOUT, 1, "c");
+        ck_assert_str_eq(read_from(0), "start@0=42 gap@0+7 1@7'c'");
+}
+END_TEST
+
 START_TEST(the_gap_is_a_record_that_can_be_searched)
 {
         LogChunk chunk;
@@ -257,6 +275,7 @@ static Suite *log_discard_suite(void) {
         tcase_add_checked_fixture(tcase, setup, teardown);
         tcase_set_timeout(tcase, 30);
         tcase_add_test(tcase, discarded_bytes_become_a_gap);
+        tcase_add_test(tcase, a_segment_without_a_byte_outlives_the_gap_behind_it);
         tcase_add_test(tcase, the_gap_is_a_record_that_can_be_searched);
         tcase_add_test(tcase, a_reader_hears_of_it_as_it_goes_on);
         tcase_add_test(tcase, nothing_discarded_leaves_no_gap);

@@ -110,6 +110,25 @@ START_TEST(half_a_deletion_is_completed)
 }
 END_TEST
 
+START_TEST(an_index_alone_is_a_last_segment_without_bytes)
+{
+        make_segment(0, 10, 1);
+        make(10, SEGMENT_INDEX, 3 * INDEX_RECORD_SIZE);
+        ck_assert_int_eq(scan(), 0);
+        ck_assert_uint_eq(n_segments, 2);
+        ck_assert_uint_eq(segments[1].begin, 10);
+        ck_assert_uint_eq(segments[1].size, 0);
+        ck_assert_uint_eq(segments[1].n_records, 3);
+        make(5, SEGMENT_INDEX, INDEX_RECORD_SIZE); /* two that stand alone: the first is a deletion's */
+        ck_assert_int_eq(unlink(log_test_file(0, ".log")), 0);
+        ck_assert_int_eq(scan(), 0);
+        ck_assert_uint_eq(n_segments, 1);
+        ck_assert_uint_eq(segments[0].begin, 10);
+        ck_assert_int_eq(log_test_file_size(0, ".idx"), -ENOENT);
+        ck_assert_int_eq(log_test_file_size(5, ".idx"), -ENOENT);
+}
+END_TEST
+
 START_TEST(half_a_new_segment_is_accepted_as_the_last)
 {
         make_segment(0, 10, 1);
@@ -180,6 +199,7 @@ static Suite *segment_suite(void) {
         tcase_add_test(tcase, an_empty_directory_has_none);
         tcase_add_test(tcase, other_files_are_left_alone);
         tcase_add_test(tcase, half_a_deletion_is_completed);
+        tcase_add_test(tcase, an_index_alone_is_a_last_segment_without_bytes);
         tcase_add_test(tcase, half_a_new_segment_is_accepted_as_the_last);
         tcase_add_test(tcase, what_no_kill_explains_is_refused_by_name);
         tcase_add_test(tcase, a_symbolic_link_is_not_followed);
