@@ -24,7 +24,7 @@
         X(SPAWNED, 5) /* process, run; state RUNNING with pid and usec (real time), or FAILED with error and \
                          text (the step) */                                                                  \
         X(EXITED, 6)  /* process, run, pid, state EXITED, wait_code, wait_status, usage, usec (real time of  \
-                         the reap) */                                                                        \
+                         the reap); comes alone where the child ended before SPAWNED could be sent */        \
         X(REAPED,                                                                                            \
           7) /* pid: an orphan that was adopted has ended; a hint that a tree may have become empty */       \
         X(SIGNALLED, 8)  /* process, run, error (0 or errno): the answer to SIGNAL */                        \

@@ -69,6 +69,21 @@ void process_drain_outputs(Process *process) {
                 }
 }
 
+void process_outputs_finish(Process *process) {
+        size_t n;
+        int r;
+
+        for (unsigned i = 0; i < 2; i++) {
+                if (process->outputs[i].fd < 0 || process->exit_pending)
+                        continue;
+                r = process_output_read(process, i, PIPE_FULL, &n);
+                if (r == 0 && n == 0)
+                        output_on_eof(process, i);
+                else if (r == 0)
+                        process_grown(process);
+        }
+}
+
 /* Move what lies in the pipe now, and no more. Return: 0; -EBUSY: it waits for a reader or the disk. */
 static int output_collect(Process *process, unsigned i, size_t *total) {
         size_t n;
@@ -292,6 +307,8 @@ void process_outputs_start(Process *process) {
                                    output_on_readable, process);
                 if (process->is_adopted)
                         process_flow_adopt(process, i);
+                if (process->waits_for_disk || process->waits_for_reader)
+                        continue;                          /* until they let it go on */
                 if (event_add(&output->event, NULL) < 0) { /* out of memory: it waits as on a full disk */
                         process->waits_for_disk = true;
                         process->disk_retry_usec = clock_monotonic_usec() + DISK_RETRY_USEC;

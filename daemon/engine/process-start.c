@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* How a run begins and ends: asking the keeper, its answers, and taking a run up again from a handover. */
+/* How a run begins and ends: asking the keeper, and its answers. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -242,13 +242,13 @@ int process_respawn(Process *process, Error *reterr_error) {
         return process_spawn(process, reterr_error);
 }
 
-static void process_forget(Process *process) {
+void process_forget(Process *process) {
         KeeperMessage message = { .type = KEEPER_FORGET, .process = process->id, .run = process->run.run };
 
         keeper_link_tell(process->host->link, &message);
 }
 
-static void process_on_spawn_failed(Process *process, const KeeperMessage *message) {
+void process_fail_start(Process *process, const KeeperMessage *message) {
         Tree tree = process_tree(process);
         Error error;
 
@@ -275,15 +275,20 @@ static void process_on_spawn_failed(Process *process, const KeeperMessage *messa
         process->host->ops->on_event(process, "failed", process->host->userdata);
 }
 
-static void process_begin_running(Process *process, int pid) {
-        Tree tree;
+/* What comes of it from now on wakes the loop. */
+static void process_watch(Process *process) {
+        Tree tree = process_tree(process);
 
-        process->run.pid = pid;
-        tree = process_tree(process);
         (void)tree_watch(process->host->tree_root, &tree);
+        process_outputs_start(process);
+}
+
+void process_begin_running(Process *process, int pid, bool watch) {
+        process->run.pid = pid;
+        if (watch)
+                process_watch(process);
         (void)process_record(process, RECORD_START, SOURCE_NONE, (uint64_t)pid);
         (void)process_transit(process, PROCESS_EVENT_SPAWNED);
-        process_outputs_start(process);
         if (process->config.lease == LEASE_TIME)
                 process->lease_deadline_usec = clock_monotonic_usec() + process->config.lease_usec;
         process_set_ended(process, RUN_SPAWNED);
@@ -303,9 +308,9 @@ void process_on_spawned(Process *process, const KeeperMessage *message) {
         if (message->run != process->run.run || process->state != PROCESS_STARTING)
                 return;
         if (message->state == KEEPER_CHILD_FAILED)
-                process_on_spawn_failed(process, message);
+                process_fail_start(process, message);
         else
-                process_begin_running(process, message->pid);
+                process_begin_running(process, message->pid, true);
 }
 
 static const char *exit_cause(const Process *process, int signal) {
@@ -331,7 +336,7 @@ static void process_fill_exit(Process *process, const KeeperMessage *message) {
         process->run.end_usec = message->usec;
 }
 
-static void process_begin_exit(Process *process) {
+void process_begin_exit(Process *process) {
         int n;
 
         process_drop_stdin(process);
@@ -343,15 +348,26 @@ static void process_begin_exit(Process *process) {
         process->exit_pending = true;
 }
 
+/* It had ended before we heard that it runs. Usually nothing is left of it, and there is nothing to watch. */
+static void process_watch_rest(Process *process) {
+        if (!(process->run.ended & RUN_EMPTY)) {
+                process_watch(process);
+                process_check_tree(process); /* it may have become empty just before */
+        } else
+                process_outputs_start(process);
+}
+
 void process_on_exited(Process *process, const KeeperMessage *message) {
+        bool is_news = !(process->run.ended & RUN_SPAWNED);
+
         if (message->run != process->run.run)
                 return;
         if (process->run.ended & RUN_EXITED) {
                 process_forget(process);
                 return;
         }
-        if (!(process->run.ended & RUN_SPAWNED))
-                process_begin_running(process, message->pid);
+        if (is_news)
+                process_begin_running(process, message->pid, false);
         process_fill_exit(process, message);
         process_begin_exit(process);
         if (process->state ==
@@ -367,133 +383,8 @@ void process_on_exited(Process *process, const KeeperMessage *message) {
         process->host->ops->on_event(process, "exited", process->host->userdata);
         process_finish_exit(process);
         process_check_tree(process);
-}
-
-void process_lose(Process *process) {
-        if (!(process->run.ended & RUN_EXITED)) /* else its status was recorded in time */
-                process->run.exit = (ExitRecord){ .code = -1, .oom = -1, .cause = "unknown" };
-        if (process->run.end_usec == 0)
-                process->run.end_usec = clock_realtime_usec();
-        process->state = process->run.ended & RUN_FAILED ? PROCESS_FAILED : PROCESS_EXITED;
-        process->is_adopted = true;
-        process_transcript_recover(process);
-        process_drop_stdin(process);
-        if (!(process->run.ended & RUN_LOGGED_EXIT))
-                (void)process_record(process, RECORD_EXIT, SOURCE_NONE, process_exit_word(process));
-        process_set_ended(process,
-                          RUN_EXITED | RUN_STDOUT_CLOSED | RUN_STDERR_CLOSED | RUN_EMPTY | RUN_LOGGED_EXIT);
-        process->host->ops->on_event(process, "exited", process->host->userdata);
-}
-
-static void process_adopt_fds(Process *process, Handover *handover) {
-        uint32_t run = process->run.run;
-        Error error = {};
-        Log *log;
-        int fd;
-
-        process->stdin_fd = handover_take_fd(handover, KEEPER_LABEL_STDIN, process->id, run);
-        process->outputs[0].fd = handover_take_fd(handover, KEEPER_LABEL_STDOUT, process->id, run);
-        process->outputs[1].fd = handover_take_fd(handover, KEEPER_LABEL_STDERR, process->id, run);
-        process->position_fd = handover_take_fd(handover, KEEPER_LABEL_POSITION, process->id, 0);
-        fd = handover_take_fd(handover, KEEPER_LABEL_DISCARD, process->id, 0);
-        if (fd >= 0 && process_log(process, &log, &error) >= 0) {
-                if (log_discard_resume(log, run, fd, &error) >= 0) {
-                        process->discard_fd = fd;
-                        process->disk_retry_usec = clock_monotonic_usec() + DISK_RETRY_USEC;
-                        return;
-                }
-                (void)fprintf(stderr, "<3>process %" PRIu64 ": cannot go on discarding: %s\n", process->id,
-                              error.text);
-        }
-        (void)fd_close(fd);
-}
-
-/* The state that the registry's record of a run that goes on stands for. */
-static ProcessState adopted_state(const Process *process, bool paused) {
-        if (process->run.stop_deadline_monotonic_usec != 0)
-                return PROCESS_STOPPING;
-        return paused ? PROCESS_PAUSED : PROCESS_RUNNING;
-}
-
-static void process_adopt_running(Process *process) {
-        bool paused = process->state == PROCESS_PAUSED; /* as loaded */
-        StdinLog *stdin_log;
-        LogChunk chunk;
-        Log *log;
-        Tree tree = process_tree(process);
-
-        process->state = adopted_state(process, paused);
-        (void)tree_watch(process->host->tree_root, &tree);
-        if (process->config.lease == LEASE_TIME)
-                process->lease_deadline_usec = clock_monotonic_usec() + process->config.lease_usec;
-        else if (process->config.lease == LEASE_CLIENT)
-                process->lease_deadline_usec = clock_monotonic_usec() + LEASE_REATTACH_USEC;
-        process_outputs_start(process);
-        if (process->position_fd >= 0 && process_stdin_log(process, &stdin_log, NULL) >= 0 &&
-            stdin_log_accepted(stdin_log) > process->run.start_stdin_offset &&
-            process_log(process, &log, NULL) >= 0 &&
-            (log_last_record(log, RECORD_INPUT, process->run.run, &chunk) <= 0 ||
-             chunk.argument < stdin_log_accepted(stdin_log)))
-                (void)process_record(process, RECORD_INPUT, SOURCE_STDIN, stdin_log_accepted(stdin_log));
-        process_deliver(process);
-        process_arm_timer(process);
-}
-
-/* The main process had been recorded as ended before the engine was replaced: what follows an end may be
- * missing. */
-static void process_adopt_ended(Process *process) {
-        process->state = process->run.ended & RUN_FAILED ? PROCESS_FAILED : PROCESS_EXITED;
-        process_outputs_start(process);
-        process_begin_exit(process);
-        if (process->run.ended & RUN_LOGGED_EXIT)
-                process->exit_pending = false;
-        else
-                process_finish_exit(process);
-        if (process->outputs[0].fd < 0)
-                process_set_ended(process, RUN_STDOUT_CLOSED);
-        if (process->outputs[1].fd < 0 && process->config.stderr_config.kind != STDIO_JOIN)
-                process_set_ended(process, RUN_STDERR_CLOSED);
-        process_check_tree(process);
-        process_arm_timer(process);
-}
-
-static const KeeperMessage streams_are_lost = { .error = ECONNRESET, .text = "the caller's streams" };
-
-void process_adopt(Process *process, Handover *handover) {
-        const KeeperMessage *child = handover_child(handover, process->id, process->run.run);
-        Error error = {};
-
-        process->is_adopted = true;
-        process_adopt_fds(process, handover);
-        if (process->run.ended >> RUN_CLAIMS_SHIFT & RUN_CLAIMS_MAX)
-                process_claim(process);
-        process_transcript_recover(
-                process); /* behind the claim: it may not cost a lossless reader anything */
-        if (process->run.ended & RUN_EXITED) {
-                if (child)
-                        process_forget(process);
-                process_adopt_ended(process);
-        } else if (!child) {
-                if (process->run.ended & RUN_SPAWNED)
-                        process_lose(process);
-                else if (process_respawn(process, &error) < 0) {
-                        (void)fprintf(stderr, "<3>process %" PRIu64 ": %s\n", process->id, error.text);
-                        if (process_config_has_caller(&process->config)) /* gone with the engine before */
-                                process_on_spawn_failed(process, &streams_are_lost);
-                        else
-                                process_lose(process);
-                }
-        } else if (!(process->run.ended & RUN_SPAWNED)) {
-                process->state = PROCESS_STARTING;
-                if (child->state == KEEPER_CHILD_EXITED)
-                        process_on_exited(process, child);
-                else if (child->state == KEEPER_CHILD_FAILED)
-                        process_on_spawned(process, child);
-                else
-                        process_begin_running(process, child->pid);
-        } else {
-                process_adopt_running(process);
-                if (child->state == KEEPER_CHILD_EXITED)
-                        process_on_exited(process, child);
-        }
+        if (process->run.ended & RUN_EMPTY)
+                process_outputs_finish(process);
+        if (is_news)
+                process_watch_rest(process);
 }

@@ -127,10 +127,11 @@ struct Process {
         void *lease_holder; /* borrowed; the client that holds a LEASE_CLIENT; see process_set_lease_holder()
                              */
         bool remove_now;    /* the supervisor's: whether or not it is read */
+        bool stored_paused; /* the supervisor's: what the registry says of it */
         bool waits_for_reader;
         bool waits_for_disk;
-        bool is_adopted;       /* the latest run was begun under an engine before this one */
         bool has_new_dir;      /* nothing was ever put into its directory but by us */
+        bool is_adopted;       /* the latest run was begun under an engine before this one */
         bool exit_pending;     /* the main process ended; its last bytes are not yet in the log */
         List log_link;         /* in host->open_logs */
         List rest_link;        /* in host->resting */
@@ -187,6 +188,12 @@ void process_adopt(Process *process, Handover *handover);
 void process_lose(Process *process);
 
 void process_on_spawned(Process *process, const KeeperMessage *message);
+/** process_begin_running(), process_fail_start(), process_begin_exit(), process_forget() - steps of a run's
+ * begin and end; private to process-*.c. @watch: its tree and outputs, from now on. */
+void process_begin_running(Process *process, int pid, bool watch);
+void process_fail_start(Process *process, const KeeperMessage *message);
+void process_begin_exit(Process *process);
+void process_forget(Process *process);
 void process_on_exited(Process *process, const KeeperMessage *message);
 /** process_check_tree() - see whether the tree has become empty. */
 void process_check_tree(Process *process);
@@ -285,6 +292,9 @@ int process_transit(Process *process, ProcessEvent event);
 /** process_outputs_start(), process_outputs_close() - watch the pipes; close what is left of them. */
 void process_outputs_start(Process *process);
 void process_outputs_close(Process *process);
+/** process_outputs_finish() - the tree is empty and its exit logged: see whether the pipes are at their end,
+ * as they are unless a stranger holds them or there is more in them. */
+void process_outputs_finish(Process *process);
 /** process_drain_outputs() - the tree is empty: log what its pipes hold, up to their end unless a stranger
  * holds them. */
 void process_drain_outputs(Process *process);

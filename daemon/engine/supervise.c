@@ -79,9 +79,11 @@ static void supervisor_on_change(Process *process, unsigned changed, void *userd
                 list_append(&supervisor->changed, &process->change_link);
         if (changed & PROCESS_CHANGES_RUN)
                 supervisor_store_run(supervisor, process);
-        if (changed & PROCESS_CHANGED_PAUSED)
-                r = registry_set_paused(supervisor->registry, process->id, process->state == PROCESS_PAUSED,
-                                        &error);
+        if (changed & PROCESS_CHANGED_PAUSED &&
+            process->stored_paused != (process->state == PROCESS_PAUSED)) {
+                process->stored_paused = process->state == PROCESS_PAUSED;
+                r = registry_set_paused(supervisor->registry, process->id, process->stored_paused, &error);
+        }
         supervisor_check(supervisor, r, &error);
         if (changed & (PROCESS_CHANGED_RUN | PROCESS_CHANGED_READERS))
                 supervisor_consider_removal(supervisor, process);
@@ -250,11 +252,11 @@ void supervisor_do_chore(Supervisor *supervisor) {
                 process_host_rest(host);
         else if (tree_root_untidy(host->tree_root))
                 tree_root_tidy(host->tree_root);
+        else if (supervisor->next_id != 0 && supervisor_find_id(supervisor, supervisor->next_id))
+                supervisor->next_id = 0; /* cannot be; its files are never touched */
         else if (supervisor->next_id != 0 && !supervisor->has_tried_spare)
                 supervisor->has_tried_spare =
                         !process_host_prepare(host, supervisor->next_id); /* whether or not that worked */
-        else if (supervisor->next_id != 0 && supervisor_find_id(supervisor, supervisor->next_id))
-                supervisor->next_id = 0; /* cannot be; its files are never touched */
         else if (supervisor->next_id != 0) {
                 tree_prepare_ahead(host->tree_root, supervisor->next_id, 1);
                 supervisor->next_id = 0;
@@ -339,6 +341,7 @@ static int supervisor_on_row(const RegistryProcess *row, const RegistryRun *run,
         process->created_usec = row->created_usec;
         if (run)
                 process->run = *run;
+        process->stored_paused = row->paused;
         process->state = row->paused ? PROCESS_PAUSED : PROCESS_EXITED;
         if (run && run->ended & RUN_FAILED)
                 process->state = PROCESS_FAILED;

@@ -163,14 +163,9 @@ void child_set_told(ChildTable *table, Child *child, KeeperChildState told) {
 
 KeeperChildState child_next_message(const Child *child, KeeperMessage *ret_message) {
         assert(child->told != child->state);
-        if (child->state == KEEPER_CHILD_FAILED || child->told == KEEPER_CHILD_RUNNING) {
-                child_message(child, child->pid > 0 ? KEEPER_EXITED : KEEPER_SPAWNED, ret_message);
-                return child->state;
-        }
-        /* It may have ended already: first things first. */
-        child_message(child, KEEPER_SPAWNED, ret_message);
-        ret_message->state = KEEPER_CHILD_RUNNING;
-        return KEEPER_CHILD_RUNNING;
+        child_message(child, child->state == KEEPER_CHILD_EXITED ? KEEPER_EXITED : KEEPER_SPAWNED,
+                      ret_message);
+        return child->state;
 }
 
 void child_message(const Child *child, KeeperMessageType type, KeeperMessage *ret_message) {

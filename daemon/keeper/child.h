@@ -12,8 +12,9 @@
 
 #define CHILD_STEP_MAX 16 /* bytes, with the NUL */
 
-/* What the engine knows of a child follows what is so: 'told' runs after 'state', one message a step. Nothing
- * is queued, so nothing can overflow while the engine does not read. */
+/* What the engine knows of a child follows what is so: 'told' runs after 'state'. Nothing is queued, so
+ * nothing can overflow while the engine does not read. One that has ended before it was told to run is told
+ * once. */
 typedef struct Child {
         List all;           /* in the table, in order of their start */
         List untold;        /* in the table's list of those with told != state */

@@ -326,16 +326,14 @@ static void keeper_wait(Keeper *keeper, uint64_t deadline_usec) {
         timeout.tv_nsec = (long)(left % USEC_PER_SEC) * 1000;
         if (ppoll(pollfds, ARRAY_SIZE(pollfds), deadline_usec == USEC_INFINITY ? NULL : &timeout, NULL) <= 0)
                 return;
-        if (pollfds[1].revents & POLLOUT)
-                engine_slot_flush(keeper);
         if (pollfds[1].revents & POLLIN)
                 request_read(keeper, KEEPER_READS);
         else if (pollfds[1].revents & (POLLHUP | POLLERR))
                 engine_slot_fail(keeper, NULL);
-        if (pollfds[0].revents) {
+        /* What was just spawned may have ended while it kept us waiting: that is told in one. */
+        if (pollfds[0].revents || !list_empty(&keeper->children.untold))
                 keeper_read_signals(keeper);
-                engine_slot_flush(keeper);
-        }
+        engine_slot_flush(keeper);
 }
 
 /* Removes the socket unless another one is there by now. */

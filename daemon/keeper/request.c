@@ -232,7 +232,6 @@ void request_read(Keeper *keeper, unsigned n_max) {
                 engine_slot_fail(keeper, "a malformed message: %s", strerror(-r));
                 engine->socket_fd = fd_close(engine->socket_fd);
         }
-        engine_slot_flush(keeper);
 }
 
 void request_drain(Keeper *keeper) {

@@ -58,7 +58,24 @@ START_TEST(a_child_is_found_by_key_and_pid_while_it_runs)
 }
 END_TEST
 
-START_TEST(start_and_end_are_told_in_order_even_when_both_are_due)
+START_TEST(start_and_end_are_told_in_order)
+{
+        Child *child = child_add(5, 2);
+        KeeperMessage message;
+
+        child_set_running(&table, child, 4711, 1);
+        message = told_next(child);
+        ck_assert_uint_eq(message.type, KEEPER_SPAWNED);
+        ck_assert_uint_eq(message.state, KEEPER_CHILD_RUNNING);
+        ck_assert_int_eq(message.pid, 4711);
+        ck_assert(list_empty(&table.untold));
+        child_set_exited(&table, child, CLD_EXITED, 3, &usage, 2);
+        ck_assert_uint_eq(told_next(child).type, KEEPER_EXITED);
+        ck_assert(list_empty(&table.untold));
+}
+END_TEST
+
+START_TEST(an_end_before_the_start_was_told_says_both)
 {
         Child *child = child_add(5, 2);
         KeeperMessage message;
@@ -66,10 +83,7 @@ START_TEST(start_and_end_are_told_in_order_even_when_both_are_due)
         child_set_running(&table, child, 4711, 1);
         child_set_exited(&table, child, CLD_KILLED, 9, &usage, 2);
         message = told_next(child);
-        ck_assert_uint_eq(message.type, KEEPER_SPAWNED);
-        ck_assert_uint_eq(message.state, KEEPER_CHILD_RUNNING);
         ck_assert_int_eq(message.pid, 4711);
-        message = told_next(child);
         ck_assert_uint_eq(message.type, KEEPER_EXITED);
         ck_assert_uint_eq(message.state, KEEPER_CHILD_EXITED);
         ck_assert_int_eq(message.wait_code, CLD_KILLED);
@@ -96,7 +110,7 @@ START_TEST(a_failure_is_told_with_step_and_error)
 }
 END_TEST
 
-START_TEST(to_be_told_again_begins_at_the_start)
+START_TEST(what_is_to_be_told_again_is_told_once)
 {
         Child *child = child_add(5, 2);
 
@@ -105,8 +119,8 @@ START_TEST(to_be_told_again_begins_at_the_start)
         child_set_exited(&table, child, CLD_EXITED, 0, &usage, 2);
         (void)told_next(child);
         child_set_told(&table, child, KEEPER_CHILD_NONE);
-        ck_assert_uint_eq(told_next(child).type, KEEPER_SPAWNED);
         ck_assert_uint_eq(told_next(child).type, KEEPER_EXITED);
+        ck_assert(list_empty(&table.untold));
 }
 END_TEST
 
@@ -135,9 +149,10 @@ static Suite *child_suite(void) {
 
         tcase_add_checked_fixture(all, setup, teardown);
         tcase_add_test(all, a_child_is_found_by_key_and_pid_while_it_runs);
-        tcase_add_test(all, start_and_end_are_told_in_order_even_when_both_are_due);
+        tcase_add_test(all, start_and_end_are_told_in_order);
+        tcase_add_test(all, an_end_before_the_start_was_told_says_both);
         tcase_add_test(all, a_failure_is_told_with_step_and_error);
-        tcase_add_test(all, to_be_told_again_begins_at_the_start);
+        tcase_add_test(all, what_is_to_be_told_again_is_told_once);
         tcase_add_test(all, thousands_are_found_and_kept_in_order);
         suite_add_tcase(suite, all);
         return suite;

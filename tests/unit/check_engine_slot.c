@@ -41,7 +41,6 @@ START_TEST(the_next_engine_gets_all_there_is)
         fixture_spawn_pipes(1, 1, "read line; echo still $line", &in, &out);
         (void)fixture_expect(KEEPER_SPAWNED);
         fixture_spawn(2, 4, "exit 9");
-        (void)fixture_expect(KEEPER_SPAWNED);
         (void)fixture_expect(KEEPER_EXITED);
         put_null(KEEPER_LABEL_LISTENER, 0, 0);
         fixture_kill_engine();
