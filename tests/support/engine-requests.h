@@ -11,9 +11,9 @@
 #include "tests/support/check-main.h"
 
 /** ask_by() - send a request without waiting for what comes of it. Return: its id. */
-static uint32_t ask_by(FixtureClient *who, const char *method, const char *format, ...)
+static inline uint32_t ask_by(FixtureClient *who, const char *method, const char *format, ...)
         __attribute__((format(printf, 3, 4)));
-static uint32_t ask_by(FixtureClient *who, const char *method, const char *format, ...) {
+static inline uint32_t ask_by(FixtureClient *who, const char *method, const char *format, ...) {
         static char params[64 * 1024];
         va_list ap;
         int n;
@@ -26,19 +26,19 @@ static uint32_t ask_by(FixtureClient *who, const char *method, const char *forma
 }
 
 /** answered_by() - whether the answer has come. */
-static bool answered_by(const FixtureClient *who, uint32_t id) {
+static inline bool answered_by(const FixtureClient *who, uint32_t id) {
         return who->answered[id - FIXTURE_ID] > 0;
 }
 
 /** code_of() - of the error that came last; NULL: it was none. */
-static const char *code_of(const FixtureClient *who) {
+static inline const char *code_of(const FixtureClient *who) {
         json_t *data = json_object_get(json_object_get(who->last, "error"), "data");
 
         return json_string_value(json_object_get(data, "code"));
 }
 
 /** ck_refused_by() - what came last is the error of that name. @step: of it; NULL: none. */
-static void ck_refused_by(const FixtureClient *who, const char *wanted, const char *step) {
+static inline void ck_refused_by(const FixtureClient *who, const char *wanted, const char *step) {
         json_t *data = json_object_get(json_object_get(who->last, "error"), "data");
         const char *code = code_of(who);
 

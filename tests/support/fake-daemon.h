@@ -102,17 +102,23 @@ static inline void fake_send(FakeDaemon *fake, FrameType type, uint32_t stream, 
         ck_assert_int_eq(send(fake->fd, payload, size, MSG_NOSIGNAL), (ssize_t)size);
 }
 
-/** fake_greet() - read the library's HELLO and answer it. */
-static inline void fake_greet(FakeDaemon *fake) {
+/** fake_answer_hello() - answer the library's HELLO, which was read. */
+static inline void fake_answer_hello(FakeDaemon *fake) {
         uint8_t hello[FRAME_HELLO_DAEMON_SIZE] = PROTOCOL_MAGIC;
-        FrameHeader header = fake_read_frame(fake);
 
-        ck_assert_int_eq(header.type, FRAME_HELLO);
         ck_assert_mem_eq(fake->payload, PROTOCOL_MAGIC, 4);
         le16_put(hello + 4, PROTOCOL_VERSION);
         le16_put(hello + 6, PROTOCOL_VERSION);
         le32_put(hello + 12, 4711);
         fake_send(fake, FRAME_HELLO, 0, hello, sizeof(hello));
+}
+
+/** fake_greet() - read the library's HELLO and answer it. */
+static inline void fake_greet(FakeDaemon *fake) {
+        FrameHeader header = fake_read_frame(fake);
+
+        ck_assert_int_eq(header.type, FRAME_HELLO);
+        fake_answer_hello(fake);
 }
 
 /** fake_read_request() - the next frame, which must be a request of that method. A new reference. */

@@ -123,6 +123,58 @@ START_TEST(a_log_is_removed_with_all_its_files)
 }
 END_TEST
 
+/* ---- another name ---- */
+
+START_TEST(a_log_goes_on_under_another_name)
+{
+        char moved[80], path[128];
+        LogCursor cursor = {};
+        struct stat st;
+
+        (void)snprintf(moved, sizeof(moved), "%s-moved", log_dir);
+        log_test_open(1 << 20, 6);
+        put(SOURCE_STDOUT, 1, "before");
+        ck_assert_str_eq(read_on(&cursor, 3, BOTH), "1@0'before'");
+        if (_i == 1)
+                log_idle(test_log); /* it has to find its files again */
+        ck_assert_int_eq(log_move(test_log, moved, NULL), 0);
+        ck_assert_int_eq(stat(log_dir, &st), -1);
+        put(SOURCE_STDOUT, 1, "behind");
+        put(SOURCE_STDERR, 1, "more"); /* in segments of their own */
+        ck_assert_str_eq(read_on(&cursor, 100, BOTH), "1@6'behind' 2@12'more'");
+        ck_assert_str_eq(read_from(0), "1@0'beforebehind' 2@12'more'");
+        (void)snprintf(path, sizeof(path), "%s/%020d.log", moved, 6);
+        ck_assert_int_eq(stat(path, &st), 0);
+        ck_assert_int_eq(log_move(test_log, log_dir, NULL), 0); /* and back, for the next who opens it */
+        log_test_open(1 << 20, 6);
+        ck_assert_str_eq(read_from(0), "1@0'beforebehind' 2@12'more'");
+}
+END_TEST
+
+START_TEST(a_name_that_is_taken_changes_nothing)
+{
+        char taken[80], file[128];
+        Error error = {};
+
+        (void)snprintf(taken, sizeof(taken), "%s-taken", log_dir);
+        (void)snprintf(file, sizeof(file), "%s/file", taken);
+        log_test_open(1 << 20, 0);
+        put(SOURCE_STDOUT, 1, "before");
+        ck_assert_int_eq(mkdir(taken, 0700), 0);
+        ck_assert_int_eq(mkdir(file, 0700), 0);
+        ck_assert_int_eq(log_move(test_log, taken, &error), -ENOTEMPTY);
+        ck_assert_ptr_nonnull(strstr(error.text, taken));
+        ck_assert_int_eq(log_move(test_log, "/nonexistent/log", NULL), -ENOENT);
+        log_idle(test_log);
+        put(SOURCE_STDOUT, 1, " behind");
+        ck_assert_str_eq(read_from(0), "1@0'before behind'");
+        ck_assert_int_eq(rmdir(file), 0);
+        ck_assert_int_eq(log_move(test_log, taken, NULL), 0); /* an empty one is nobody's */
+        ck_assert_int_eq(log_move(test_log, log_dir, NULL), 0);
+        ck_assert_str_eq(read_from(0), "1@0'before behind'");
+}
+END_TEST
+
 START_TEST(failures_to_open_say_what_and_why)
 {
         LogOptions options = { .retention_bytes = 1 };
@@ -435,6 +487,8 @@ static Suite *log_suite(void) {
         tcase_add_test(tcase, an_idle_log_holds_no_descriptor_and_little_memory);
         tcase_add_test(tcase, the_size_of_segments_follows_retention);
         tcase_add_test(tcase, a_log_is_removed_with_all_its_files);
+        tcase_add_loop_test(tcase, a_log_goes_on_under_another_name, 0, 2);
+        tcase_add_test(tcase, a_name_that_is_taken_changes_nothing);
         tcase_add_test(tcase, failures_to_open_say_what_and_why);
         tcase_add_test(tcase, without_descriptors_opening_fails_and_nothing_is_lost);
         tcase_add_test(tcase, a_record_whose_bytes_never_came_means_nothing);
