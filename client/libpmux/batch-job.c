@@ -30,6 +30,7 @@ struct BatchJob {
         bool stays;         /* the stream goes on until we leave it */
         bool exited;        /* the exit record has come */
         bool ended;         /* and the end of the stream, if it ends by itself */
+        bool was_cancelled; /* before its turn came */
         bool is_over;
         JobOutput outputs[2];
         PmuxBatchResult result;
@@ -225,8 +226,15 @@ static void on_open(PmuxStream *stream, const char *result, void *userdata) {
 }
 
 static void on_failed(PmuxStream *stream, const PmuxError *error, void *userdata) {
+        BatchJob *job = userdata;
+
         (void)stream;
-        job_fail(userdata, error);
+        job->was_cancelled =
+                !job->result.started && strcmp(error->code, error_wire_name(ERROR_CANCELLED)) == 0;
+        if (job->was_cancelled)
+                job_end(job);
+        else
+                job_fail(job, error);
 }
 
 void batch_job_start(BatchJob *job, json_t *params) {
@@ -257,6 +265,10 @@ void batch_job_start(BatchJob *job, json_t *params) {
 
 bool batch_job_is_over(const BatchJob *job) {
         return job->is_over;
+}
+
+bool batch_job_was_begun(const BatchJob *job) {
+        return !job->was_cancelled;
 }
 
 uint64_t batch_job_memory(const BatchJob *job) {

@@ -38,6 +38,9 @@ void batch_job_stop(BatchJob *job, bool now);
 /** batch_job_is_over() - whether its result is known. */
 bool batch_job_is_over(const BatchJob *job);
 
+/** batch_job_was_begun() - of one that is over: whether it had its turn. */
+bool batch_job_was_begun(const BatchJob *job);
+
 /** batch_job_memory() - bytes that it holds; does not change once it is over. */
 uint64_t batch_job_memory(const BatchJob *job);
 

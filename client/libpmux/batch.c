@@ -14,6 +14,8 @@
 #include "client/libpmux/call.h"
 #include "client/libpmux/connection.h"
 
+#define AHEAD_MAX 16                 /* commands that the daemon is told before their turn has come */
+#define AHEAD_BYTES_MAX (256 * 1024) /* of one of them */
 #define BUFFERED_MAX ((uint64_t)32 * 1024 * 1024) /* results that wait for an earlier one */
 
 struct PmuxBatch {
@@ -21,7 +23,10 @@ struct PmuxBatch {
         PmuxBatchOptions options;
         json_t *params; /* owned; of every run */
         List jobs;   /* BatchJob, in order: those that run, and those whose results wait for an earlier one */
-        size_t next; /* the first command that was not begun */
+        size_t next; /* the first command that was not asked for */
+        size_t in_flight; /* asked for, and not over; the daemon begins so many of them as may run */
+        size_t text_size; /* of the params of the latest command */
+        char queue[PMUX_KEY_SIZE];
         PmuxBatchCounts counts;
         uint64_t buffered; /* bytes of memory of jobs that are over */
         bool no_more;      /* nothing more is begun */
@@ -32,22 +37,39 @@ static bool result_is_good(const PmuxBatchResult *result) {
         return result->started && !result->error && !result->timed_out && result->exit == 0;
 }
 
+/* Begins nothing more, of what the daemon was asked for neither. */
+static void batch_end(PmuxBatch *batch) {
+        char params[PMUX_KEY_SIZE + 16];
+
+        if (batch->no_more)
+                return;
+        batch->no_more = true;
+        (void)snprintf(params, sizeof(params), "{\"queue\":\"%s\"}", batch->queue);
+        if (batch->in_flight > 0)
+                (void)pmux_call_start(batch->pmux, "cancel", params, NULL, NULL, NULL, NULL);
+}
+
 static void on_over(BatchJob *job, void *userdata) {
         PmuxBatch *batch = userdata;
 
-        batch->counts.running--;
-        batch->counts.ended++;
+        batch->in_flight--;
         batch->buffered += batch_job_memory(job);
         batch->changed = true;
+        if (!batch_job_was_begun(job)) { /* another has failed */
+                batch_end(batch);
+                return;
+        }
+        batch->counts.ended++;
         if (result_is_good(batch_job_result(job)))
                 return;
         batch->counts.failed++;
         if (!(batch->options.flags & PMUX_BATCH_KEEP_GOING))
-                batch->no_more = true;
+                batch_end(batch);
 }
 
-static json_t *batch_params(const PmuxBatchOptions *options, Error *reterr_error) {
-        json_t *params;
+static json_t *batch_params(const PmuxBatch *batch, Error *reterr_error) {
+        const PmuxBatchOptions *options = &batch->options;
+        json_t *params, *queue;
 
         if (params_parse(options->params, &params, reterr_error) < 0)
                 return NULL;
@@ -61,6 +83,13 @@ static json_t *batch_params(const PmuxBatchOptions *options, Error *reterr_error
                 (void)json_object_set_new(
                         params, "timeout_usec",
                         json_integer((json_int_t)MIN(options->timeout_usec, (uint64_t)INT64_MAX / 4)));
+        queue = json_pack("{s:s, s:I, s:b}", "name", batch->queue, "jobs", (json_int_t)options->jobs,
+                          "stop_on_failure", !(options->flags & PMUX_BATCH_KEEP_GOING));
+        if (!queue || json_object_set_new(params, "queue", queue) < 0) {
+                json_decref(params);
+                (void)error_set_errno(reterr_error, ENOMEM, "cannot hold a batch");
+                return NULL;
+        }
         return params;
 }
 
@@ -68,6 +97,7 @@ int pmux_batch_new(PmuxBatch **ret_batch, Pmux *pmux, const PmuxBatchOptions *op
                    PmuxError *reterr_error) {
         PmuxBatch *batch;
         Error error = {};
+        int r;
 
         if (options->jobs > PMUX_BATCH_JOBS_MAX || !options->command) {
                 (void)error_set(&error, ERROR_INVALID, "a batch runs 1 to %d commands at a time",
@@ -82,10 +112,11 @@ int pmux_batch_new(PmuxBatch **ret_batch, Pmux *pmux, const PmuxBatchOptions *op
         batch->options.jobs = MAX(options->jobs, (size_t)1);
         batch->counts.n = options->n;
         list_init(&batch->jobs);
-        batch->params = batch_params(options, &error);
+        r = pmux_key(batch->queue);
+        batch->params = r < 0 ? NULL : batch_params(batch, &error);
         if (!batch->params) {
                 free(batch);
-                return error_export(reterr_error, &error, -EINVAL);
+                return error_export(reterr_error, &error, r < 0 ? r : -EINVAL);
         }
         *ret_batch = batch;
         return 0;
@@ -101,6 +132,7 @@ static json_t *command_params(PmuxBatch *batch, size_t index, Error *reterr_erro
                 (void)error_set_errno(reterr_error, r, "command %zu cannot be read", index + 1);
         else
                 r = params_parse(text, &own, reterr_error);
+        batch->text_size = text ? strlen(text) : 0;
         free(text);
         if (r >= 0 && (!params || json_object_update(params, own) < 0))
                 r = error_set_errno(reterr_error, ENOMEM, "cannot hold a command");
@@ -111,7 +143,7 @@ static json_t *command_params(PmuxBatch *batch, size_t index, Error *reterr_erro
         return NULL;
 }
 
-/* Begins the next command. Only -ENOMEM fails: whatever else there is to say is in the result. */
+/* Asks for the next command. Only -ENOMEM fails: whatever else there is to say is in the result. */
 static int batch_begin(PmuxBatch *batch) {
         const BatchJobOptions options = {
                 .output_max = batch->options.output_max > 0 ? batch->options.output_max : 1024 * 1024,
@@ -130,7 +162,7 @@ static int batch_begin(PmuxBatch *batch) {
                 return -ENOMEM;
         list_append(&batch->jobs, batch_job_link(job));
         batch->next++;
-        batch->counts.running++;
+        batch->in_flight++;
         batch->changed = true;
         params = command_params(batch, batch->next - 1, &error);
         if (params)
@@ -140,13 +172,22 @@ static int batch_begin(PmuxBatch *batch) {
         return 0;
 }
 
+/* How many commands may be on their way: more than may run, so that the daemon need not ask for the next when
+ * one ends; but not if they are large, as the daemon would have to hold them. */
+static size_t batch_width(const PmuxBatch *batch) {
+        size_t jobs = batch->options.jobs,
+               size = batch->text_size + (batch->options.params ? strlen(batch->options.params) : 0);
+
+        return size > AHEAD_BYTES_MAX ? jobs : jobs + MIN(jobs + 1, (size_t)AHEAD_MAX);
+}
+
 static int batch_fill(PmuxBatch *batch) {
         int r = 0;
 
         if (batch->pmux->state == CONNECTION_FAILED)
                 batch->no_more = true;
         while (r == 0 && !batch->no_more && batch->next < batch->options.n &&
-               batch->counts.running < batch->options.jobs &&
+               batch->in_flight < batch_width(batch) &&
                (batch->buffered < BUFFERED_MAX || list_empty(&batch->jobs)))
                 r = batch_begin(batch);
         return r;
@@ -168,6 +209,7 @@ static void batch_emit(PmuxBatch *batch) {
                 batch->buffered -= batch_job_memory(job);
                 (void)batch_job_free(job);
         }
+        batch->counts.running = MIN(batch->in_flight, batch->options.jobs);
         if (batch->changed && batch->options.on_progress)
                 batch->options.on_progress(batch, &batch->counts, batch->options.userdata);
         batch->changed = false;
@@ -191,13 +233,13 @@ int pmux_batch_run(PmuxBatch *batch, PmuxError *reterr_error) {
 
         while ((r = batch_fill(batch)) == 0) {
                 batch_emit(batch);
-                if (batch->counts.running > 0)
+                if (batch->in_flight > 0)
                         batch_turn(batch);
                 else if (batch->no_more || batch->next == batch->options.n)
                         break;
         }
         batch->no_more = true; /* out of memory: what runs is waited for */
-        while (batch->counts.running > 0)
+        while (batch->in_flight > 0)
                 batch_turn(batch);
         batch_emit(batch);
         for (rest.index = batch->next; rest.index < batch->options.n; rest.index++)
@@ -208,7 +250,7 @@ int pmux_batch_run(PmuxBatch *batch, PmuxError *reterr_error) {
 }
 
 void pmux_batch_stop(PmuxBatch *batch, int now) {
-        batch->no_more = true;
+        batch_end(batch);
         for (List *link = batch->jobs.next; link != &batch->jobs; link = link->next)
                 batch_job_stop(batch_job_from_link(link), now);
 }

@@ -366,7 +366,7 @@ typedef struct PmuxBatchOptions {
         const char *params;  /* members of "run" for all commands, a JSON object; may be NULL. What is not
                                 said: "stdin" is "null", "lease" is "client" */
         /* Makes the params of "run" for one command: a JSON object with "argv" at least, in memory that
-         * free(3) takes. Called when it is about to be started, in order. Return: 0 or -errno. */
+         * free(3) takes. Called when its turn is near, in order. Return: 0 or -errno. */
         int (*command)(size_t index, char **ret_params, void *userdata);
         /* A result; called for each command exactly once, in order. May be NULL. */
         void (*on_result)(PmuxBatch *batch, const PmuxBatchResult *result, void *userdata);
@@ -382,9 +382,9 @@ typedef struct PmuxBatchOptions {
  * @options:  copied, but for params, which must stay until pmux_batch_free()
  *
  * Each command is one "run" with a key of its own, so that an engine that is replaced does nothing twice. All
- * go over this connection, without waiting for each other's answers. Memory does not grow with the number of
- * commands: results that wait for an earlier one take up to 32 MiB, then nothing more is begun until that one
- * has ended.
+ * go over this connection, some more than may run: the daemon begins the next as soon as one has ended.
+ * Memory does not grow with the number of commands: results that wait for an earlier one take up to 32 MiB,
+ * then nothing more is begun until that one has ended.
  */
 int pmux_batch_new(PmuxBatch **ret_batch, Pmux *pmux, const PmuxBatchOptions *options,
                    PmuxError *reterr_error);

@@ -221,6 +221,7 @@ static bool engine_finish_turn(Engine *engine) {
         Error error = {};
 
         do {
+                queue_set_finish_turn(&engine->requests.queues);
                 readers_finish_turn(&engine->requests.readers);
                 waits_finish_turn(&engine->requests);
                 supervisor_finish_turn(&engine->supervisor);
@@ -239,7 +240,8 @@ static bool engine_finish_turn(Engine *engine) {
                 client_set_flush(&engine->clients);
                 engine_tell_keeper(engine);
         } while (registry_dirty(engine->supervisor.registry) || !list_empty(&engine->supervisor.doomed) ||
-                 !list_empty(&engine->supervisor.changed) || !list_empty(&engine->requests.due));
+                 !list_empty(&engine->supervisor.changed) || !list_empty(&engine->requests.due) ||
+                 !list_empty(&engine->requests.queues.due));
         keeper_link_flush(engine->link);
         client_set_reap(&engine->clients);
         engine_schedule_chores(engine);
@@ -338,6 +340,7 @@ static int engine_start(Engine *engine, const char *socket_path, const char *sta
                 engine->requests.hello = handover.hello;
                 engine->requests.start_usec = clock_realtime_usec();
                 list_init(&engine->requests.due);
+                queue_set_init(&engine->requests.queues, &engine->supervisor.processes);
                 reader_set_init(&engine->requests.readers, engine->base);
                 memcpy(greeting, PROTOCOL_MAGIC, 4);
                 le16_put(greeting + 4, PROTOCOL_VERSION);

@@ -14,6 +14,7 @@ LIMIT(  CURSORS,                 64,                 "cursors")               /*
 LIMIT(  READ_BYTES,              8 * 1024 * 1024,    NULL)/* in the answer to one read */
 LIMIT(  STDIN_BYTES,             16 * 1024 * 1024,   "stdin-bytes")           /* accepted and not taken, per process */
 LIMIT(  WAITING_WRITE_BYTES,     64 * 1024 * 1024,   "waiting-write-bytes")   /* of writes that wait for room, all together */
+LIMIT(  QUEUED_RUN_BYTES,        64 * 1024 * 1024,   "queued-run-bytes")      /* of runs that wait for their turn in a queue, all together */
 LIMIT(  STDIN_WINDOW,            1024 * 1024,        NULL)/* a writer may send so far ahead */
 LIMIT(  DATA_FRAME_BYTES,        256 * 1024,         NULL)/* data in one frame to a client */
 LIMIT(  DATA_FRAME_SAFE_BYTES,   64 * 1024,          NULL)/* the same where it is not known what the socket takes */

@@ -74,6 +74,7 @@ void process_config_deinit(ProcessConfig *config) {
         stdio_deinit(&config->stdin_config);
         stdio_deinit(&config->stdout_config);
         stdio_deinit(&config->stderr_config);
+        free(config->queue);
         *config = (ProcessConfig){};
 }
 
@@ -213,6 +214,37 @@ static int parse_lease(Params *params, ProcessConfig *config, Error *reterr_erro
         return 0;
 }
 
+static int parse_queue(Params *params, QueueConfig **ret_queue, Error *reterr_error) {
+        const json_t *value = params_get(params, "queue");
+        const char *name = NULL;
+        QueueConfig *queue;
+        uint64_t jobs = 1;
+        Params inner;
+        int r;
+
+        if (!value)
+                return 0;
+        queue = calloc(1, sizeof(*queue));
+        if (!queue)
+                return error_set_errno(reterr_error, ENOMEM, "cannot hold the queue");
+        if ((r = params_init(&inner, value, reterr_error)) >= 0 &&
+            (r = params_allow(&inner, "name jobs stop_on_failure", reterr_error)) >= 0 &&
+            (r = params_string(&inner, "name", QUEUE_NAME_MAX, &name, reterr_error)) >= 0 &&
+            (r = params_u64(&inner, "jobs", 1, QUEUE_JOBS_MAX, &jobs, reterr_error)) >= 0)
+                r = params_bool(&inner, "stop_on_failure", &queue->stop_on_failure, reterr_error);
+        if (r >= 0 && !name)
+                r = error_set(reterr_error, ERROR_INVALID, "queue: name: a string of 1 to %d bytes is needed",
+                              QUEUE_NAME_MAX);
+        if (r < 0) {
+                free(queue);
+                return r;
+        }
+        queue->jobs = (unsigned)jobs;
+        (void)strcpy(queue->name, name);
+        *ret_queue = queue;
+        return 0;
+}
+
 static int parse_numbers(Params *params, ProcessConfig *config, Error *reterr_error) {
         static const char *const disk_words[] = { "discard", "wait", NULL };
         uint64_t stop_signal = SIGTERM, mask = 022;
@@ -278,6 +310,8 @@ int process_config_parse(ProcessConfig *ret_config, Params *params, Error *reter
         if (r >= 0)
                 r = parse_lease(params, &config, reterr_error);
         if (r >= 0)
+                r = parse_queue(params, &config.queue, reterr_error);
+        if (r >= 0)
                 r = parse_numbers(params, &config, reterr_error);
         if (r < 0) {
                 process_config_deinit(&config);
@@ -319,6 +353,11 @@ static json_t *lease_to_json(const ProcessConfig *config) {
         return json_string(config->lease == LEASE_CLIENT ? "client" : "none");
 }
 
+static json_t *queue_to_json(const QueueConfig *queue) {
+        return json_pack("{s:s, s:i, s:b}", "name", queue->name, "jobs", (int)queue->jobs, "stop_on_failure",
+                         (int)queue->stop_on_failure);
+}
+
 json_t *process_config_to_json(const ProcessConfig *config) {
         json_t *object;
 
@@ -336,6 +375,7 @@ json_t *process_config_to_json(const ProcessConfig *config) {
         if (!object)
                 return NULL;
         if ((config->name && json_object_set_new(object, "name", bytes_string_to_json(config->name)) < 0) ||
+            (config->queue && json_object_set_new(object, "queue", queue_to_json(config->queue)) < 0) ||
             (config->timeout_usec > 0 &&
              json_object_set_new(object, "timeout_usec", json_integer((json_int_t)config->timeout_usec)) <
                      0)) {

@@ -36,6 +36,16 @@ typedef enum LeaseKind {
         LEASE_TIME,
 } LeaseKind;
 
+#define QUEUE_NAME_MAX 64
+#define QUEUE_JOBS_MAX 1000
+
+/* In whose company a process may begin its first run; see queue.h. */
+typedef struct QueueConfig {
+        unsigned jobs; /* how many may go at a time */
+        bool stop_on_failure;
+        char name[QUEUE_NAME_MAX + 1];
+} QueueConfig;
+
 typedef struct ProcessConfig {
         char *name;  /* owned, may be NULL */
         char **argv; /* owned, NULL-terminated */
@@ -55,7 +65,8 @@ typedef struct ProcessConfig {
         mode_t umask;
         bool remove_when_ended;
         bool wait_on_full_disk;
-        bool transcript; /* input is kept in the log */
+        bool transcript;    /* input is kept in the log */
+        QueueConfig *queue; /* owned; NULL: it waits for nobody */
 } ProcessConfig;
 
 /**

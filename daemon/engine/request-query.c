@@ -91,8 +91,15 @@ int request_renew(Request *request, Params *params, json_t **ret_result, Error *
 
 int request_cancel(Request *request, Params *params, json_t **ret_result, Error *reterr_error) {
         const json_t *id = params_get(params, "request");
+        const char *queue = NULL;
         Error error = {};
+        int r;
 
+        r = params_string(params, "queue", QUEUE_NAME_MAX, &queue, reterr_error);
+        if (r > 0)
+                queue_cancel(&request->host->queues, queue);
+        if (r < 0 || (queue && !id))
+                return MIN(r, 0);
         LIST_FOREACH(Request, other, &request->client->requests, link)
                 if (json_equal(other->id, id)) {
                         (void)error_set(&error, ERROR_CANCELLED, "the request was cancelled");

@@ -16,6 +16,7 @@
 #include "daemon/engine/wait.h"
 
 #define KEY_MAX 64
+#define STRING_OVERHEAD 16 /* bytes, about, that a string takes besides its own */
 
 /* What a request wants once the program runs; kept while it waits. */
 typedef struct StartWish {
@@ -29,6 +30,28 @@ typedef struct StartWish {
         uint64_t digest; /* of the request, if it has a key */
         char key[KEY_MAX + 1];
 } StartWish;
+
+/* A run as it was asked for. */
+typedef struct RunOrder {
+        QueuePlace place;
+        RequestHost *host; /* borrowed */
+        Request *request;  /* borrowed */
+        ProcessConfig config;
+        StartWish wish;
+        Bytes data;
+        bool eof;
+} RunOrder;
+
+static RunOrder *run_order_free(RunOrder *order) {
+        if (!order)
+                return NULL;
+        queue_leave(&order->host->queues, &order->place);
+        process_config_deinit(&order->config);
+        bytes_deinit(&order->data);
+        free(order);
+        return NULL;
+}
+DEFINE_CLEANUP(RunOrder *, run_order_free);
 
 static json_t *start_result(Wait *wait, Process *process, const StartWish *wish) {
         const RegistryRun *run = &process->run;
@@ -288,41 +311,119 @@ static int run_take_fds(Request *request, ProcessConfig *config, Error *reterr_e
         return 0;
 }
 
-int request_run(Request *request, Params *params, json_t **ret_result, Error *reterr_error) {
-        ProcessConfig config = {};
-        CLEANUP(bytes_deinit) Bytes data = {};
+static int run_order_parse(RunOrder *order, Params *params, Error *reterr_error) {
+        const json_t *data = params_get(params, "data");
+        int r;
+
+        r = parse_wish(order->request, "run", params, &order->wish, reterr_error);
+        if (r >= 0)
+                r = params_bool(params, "eof", &order->eof, reterr_error);
+        if (r >= 0 && data)
+                r = bytes_from_json(data, "data", &order->data, reterr_error);
+        if (r >= 0 && order->data.size > INPUT_DATA_MAX)
+                r = error_set(reterr_error, ERROR_TOO_LARGE, "data: %zu bytes, at most %d are taken",
+                              order->data.size, INPUT_DATA_MAX);
+        if (r >= 0)
+                r = process_config_parse(&order->config, params, reterr_error);
+        if (r >= 0 && order->config.stdin_config.kind != STDIO_PIPE && order->data.size > 0)
+                r = error_set(reterr_error, ERROR_STDIN_CLOSED,
+                              "data: this process's stdin does not take any");
+        order->wish.is_run = true;
+        return r;
+}
+
+/* *ret_process: what has been begun, even if not all went well. Return: REQUEST_WAITS or -errno. */
+static int run_order_begin(RunOrder *order, Process **ret_process, Error *reterr_error) {
+        Request *request = order->request;
+        int r;
+
+        r = refuse_when_stopping(request, reterr_error);
+        if (r >= 0)
+                r = run_begin(request, &order->config, &order->wish, &order->data, order->eof, ret_process,
+                              reterr_error);
+        return r < 0 ? r : start_wait(request, *ret_process, &order->wish, reterr_error);
+}
+
+/* ---- runs that wait for their turn ---- */
+
+static size_t strings_size(char *const *strings, size_t n) {
+        size_t size = n * STRING_OVERHEAD;
+
+        for (size_t i = 0; i < n; i++)
+                size += strlen(strings[i]);
+        return size;
+}
+
+static int run_order_on_turn(QueuePlace *place, bool is_cancelled, Process **ret_process) {
+        CLEANUP(run_order_free) RunOrder *order = CONTAINER_OF(place, RunOrder, place);
+        Request *request = order->request;
         Process *process = NULL;
-        const json_t *json_data;
-        bool eof = false;
-        StartWish wish;
+        Error error = {};
+        int r;
+
+        request_undefer(request);
+        if (is_cancelled)
+                r = error_set(&error, ERROR_CANCELLED, "another of queue '%s' has failed",
+                              order->config.queue->name);
+        else /* it may have come by two connections */
+                r = find_key(request, &order->wish, NULL, &process, &error);
+        if (r > 0)
+                r = start_wait(request, process, &order->wish, &error);
+        else if (r == 0)
+                r = run_order_begin(order, ret_process, &error);
+        if (r >= 0)
+                return 0;
+        if (error.code == ERROR_NONE)
+                (void)error_set_errno(&error, r, "the request failed");
+        request_answer(request, NULL, &error);
+        return r;
+}
+
+static void run_order_on_cancel(Request *request) {
+        (void)run_order_free(request->waiter);
+}
+
+/* Lets it wait for its turn, which comes at the end of this turn of the loop if there is room. */
+static int run_order_queue(RunOrder *order, Error *reterr_error) {
+        const ProcessConfig *config = &order->config;
+        Request *request = order->request;
+        int r;
+
+        order->place = (QueuePlace){
+                .config = config->queue,
+                .size_bytes = sizeof(*order) + order->data.size + strings_size(config->argv, config->n_argv) +
+                              strings_size(config->env, config->n_env),
+                .on_turn = run_order_on_turn,
+        };
+        r = queue_join(&request->host->queues, &order->place, reterr_error);
+        return r < 0 ? r : request_defer(request, run_order_on_cancel, order, reterr_error);
+}
+
+int request_run(Request *request, Params *params, json_t **ret_result, Error *reterr_error) {
+        CLEANUP(run_order_free) RunOrder *order = NULL;
+        Process *process = NULL;
         int r;
 
         (void)ret_result;
-        r = parse_wish(request, "run", params, &wish, reterr_error);
-        json_data = params_get(params, "data");
-        if (r >= 0)
-                r = params_bool(params, "eof", &eof, reterr_error);
-        if (r >= 0 && json_data)
-                r = bytes_from_json(json_data, "data", &data, reterr_error);
-        if (r >= 0 && data.size > INPUT_DATA_MAX)
-                r = error_set(reterr_error, ERROR_TOO_LARGE, "data: %zu bytes, at most %d are taken",
-                              data.size, INPUT_DATA_MAX);
-        if (r >= 0)
-                r = process_config_parse(&config, params, reterr_error);
-        if (r >= 0 && config.stdin_config.kind != STDIO_PIPE && data.size > 0)
-                r = error_set(reterr_error, ERROR_STDIN_CLOSED,
-                              "data: this process's stdin does not take any");
-        if (r >= 0)
-                r = find_key(request, &wish, NULL, &process, reterr_error);
-        wish.is_run = true;
+        order = calloc(1, sizeof(*order));
+        if (!order)
+                return error_set_errno(reterr_error, ENOMEM, "cannot hold the request");
+        order->host = request->host;
+        order->request = request;
+        r = run_order_parse(order, params, reterr_error);
+        if (r >= 0) /* what is known to have been done waits for nobody */
+                r = find_key(request, &order->wish, NULL, &process, reterr_error);
+        if (r > 0)
+                return start_wait(request, process, &order->wish, reterr_error);
         if (r == 0)
-                r = refuse_when_stopping(request, reterr_error);
-        if (r == 0)
-                r = run_take_fds(request, &config, reterr_error);
-        if (r == 0)
-                r = run_begin(request, &config, &wish, &data, eof, &process, reterr_error);
-        process_config_deinit(&config);
-        return r < 0 ? r : start_wait(request, process, &wish, reterr_error);
+                r = run_take_fds(request, &order->config, reterr_error);
+        if (r == 0 && order->config.queue)
+                r = run_order_queue(order, reterr_error);
+        else if (r == 0)
+                return run_order_begin(order, &process, reterr_error);
+        if (r >= 0)
+                (void)TAKE(order);
+        return r;
 }
 
 int request_start(Request *request, Params *params, json_t **ret_result, Error *reterr_error) {

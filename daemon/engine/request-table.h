@@ -4,7 +4,7 @@
  *      wire name          handler                  members of params */
 METHOD( "run",             request_run,             "argv env cwd name stdin stdout stderr timeout_usec "
                                                     "kill_after_usec stop_signal rm lease retention_bytes "
-                                                    "full_disk umask key subscribe data eof transcript")
+                                                    "full_disk umask key subscribe data eof transcript queue")
 METHOD( "start",           request_start,           "target key subscribe")
 METHOD( "restart",         request_restart,         "target key subscribe grace_usec")
 METHOD( "stop",            request_stop,            "targets grace_usec signal now")
@@ -30,7 +30,7 @@ METHOD( "unlock-stdin",    request_unlock_stdin,    "target lock")
 METHOD( "wait",            request_wait,            "targets for any timeout_usec conditions")
 METHOD( "events",          request_events,          "since stream follow")
 METHOD( "renew",           request_renew,           "target")
-METHOD( "cancel",          request_cancel,          "request")
+METHOD( "cancel",          request_cancel,          "request queue")
 METHOD( "daemon-status",   request_daemon_status,   "")
 METHOD( "daemon-stop",     request_daemon_stop,     "grace_usec")
 METHOD( "daemon-upgrade",  request_daemon_upgrade,  "")

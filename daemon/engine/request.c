@@ -91,6 +91,11 @@ int request_defer(Request *request, void (*on_cancel)(Request *request), void *w
         return REQUEST_WAITS;
 }
 
+void request_undefer(Request *request) {
+        list_remove(&request->link);
+        request->client->n_requests--;
+}
+
 void requests_drop(Client *client) {
         LIST_FOREACH(Request, request, &client->requests, link) {
                 request->on_cancel(request);

@@ -12,6 +12,7 @@
 #include "daemon/engine/client.h"
 #include "daemon/engine/event-feed.h"
 #include "daemon/engine/params.h"
+#include "daemon/engine/queue.h"
 #include "daemon/engine/reader.h"
 #include "daemon/engine/supervise.h"
 
@@ -21,6 +22,7 @@ typedef struct RequestHost RequestHost;
 /* What all handlers share. */
 struct RequestHost {
         ReaderSet readers;          /* those that read or wait for output */
+        QueueSet queues;            /* runs that wait for their turn */
         Supervisor *supervisor;     /* borrowed */
         ClientSet *clients;         /* borrowed */
         EventFeed *events;          /* borrowed */
@@ -58,6 +60,9 @@ int request_may_wait(const Request *request, Error *reterr_error);
 /** request_defer() - a handler's request will be answered later. @on_cancel: see Request. Return:
  * REQUEST_WAITS or -errno. */
 int request_defer(Request *request, void (*on_cancel)(Request *request), void *waiter, Error *reterr_error);
+/** request_undefer() - what a deferred request waited for has come: its handler goes on, and answers or
+ * defers it again. */
+void request_undefer(Request *request);
 /** request_answer() - answer a deferred request and free it. @result: taken over; NULL: @error is sent;
  * without one, memory ran out: the connection is closed at the end of the turn. */
 void request_answer(Request *request, json_t *result, const Error *error);

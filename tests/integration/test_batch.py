@@ -185,6 +185,32 @@ class Batch(PmuxTest):
             self.assertEqual(sorted(map(int, self.marks())), list(range(n)), "each once")
             os.unlink(marks)
 
+    def test_no_more_run_at_a_time_than_may_over_engine_kills(self):
+        n, jobs = scale(40, 150, 1000), 3
+        marks = os.path.join(self.tmp, "ran")
+        line = "sh -c 'echo + >> %s; sleep 0.%%d; echo - >> %s'\n" % (marks, marks)
+        process = self.start_batch("".join(line % (i % 3 + 1) for i in range(n)), "-j", str(jobs), "-k")
+        for i in range(1, 4):
+            wait_until(lambda i=i: len(self.marks()) > i * n // 2, timeout=60, what="some commands")
+            self.daemon.kill_engine()
+        out, err = process.communicate(timeout=60)
+        self.assertEqual([r["status"] for r in self.json_lines(out)], [0] * n, err)
+        running, most = 0, 0
+        for mark in self.marks():
+            running += 1 if mark == "+" else -1
+            most = max(most, running)
+        self.assertEqual((len(self.marks()), running), (2 * n, 0))
+        self.assertLessEqual(most, jobs)
+        self.assertGreater(most, 1)
+
+    def test_nothing_that_waits_begins_after_a_failure(self):
+        mark = "touch %s\n" % os.path.join(self.tmp, "ran")
+        for first in ("sh -c 'exit 5'\n", "no-such-program\n", "sh -c 'kill -9 $$'\n", "/etc\n"):
+            done = self.batch("true\n" * 3 + first + mark * 20, "-j", "1", check=1)
+            self.assertEqual([r["state"] for r in self.results(done)][4:], ["not-started"] * 20, first)
+            self.assertEqual(self.marks(), [])
+        self.assertEqual(self.client().call("daemon-status")["limits"]["queued-run-bytes"]["used"], 0)
+
     def test_progress_is_for_terminals(self):
         master, slave = pty.openpty()
         try:

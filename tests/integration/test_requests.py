@@ -55,6 +55,59 @@ class Requests(PmuxTest):
         with open(trace) as file:
             self.assertEqual(file.read(), "x\n")
 
+    def test_runs_that_wait_for_their_turn(self):
+        client = self.client()
+        go = os.path.join(self.tmp, "go")
+
+        def submit(name, key=None, by=client, command='while ! test -e "$1"; do sleep 0.02; done', jobs=2):
+            params = {"argv": ["sh", "-c", command, "sh", go], "env": ENV, "stdin": "null",
+                      "queue": {"name": name, "jobs": jobs}}
+            return by.submit("run", dict(params, key=key) if key else params)
+        first = [submit("q").result(), submit("q").result()]
+        key = random_key()
+        third, fourth, other = submit("q", key), submit("q"), submit("another")
+        other.result()
+        self.assertEqual(len(client.list()), 3)
+        self.assertEqual(client.show(first[0]["id"])["queue"],
+                         {"name": "q", "jobs": 2, "stop_on_failure": False})
+        # Its key may come on another connection, and counts once.
+        second_client = self.client()
+        again = submit("q", key, second_client)
+        client.call("cancel", {"request": fourth.id})
+        with self.assertRaises(RpcError) as caught:
+            fourth.result()
+        self.assertEqual(caught.exception.name, "cancelled")
+        with open(go, "w"):
+            pass
+        result = third.result()
+        self.assertEqual((again.result()["id"], again.result()["existing"]), (result["id"], True))
+        for one in first + [result]:
+            client.call("wait", {"targets": [one["id"]], "for": "empty"})
+        os.unlink(go)
+        # Who cancels a queue ends all that waits in it.
+        runs = [submit("q", jobs=1) for _ in range(3)]
+        runs[0].result()
+        client.call("cancel", {"queue": "q"})
+        for one in runs[1:]:
+            with self.assertRaises(RpcError) as caught:
+                one.result()
+            self.assertEqual(caught.exception.name, "cancelled")
+        self.assertEqual(len(client.list()), 5)
+        # What waits goes with its connection.
+        second_client = self.client()
+        for _ in range(3):
+            submit("r", by=second_client, jobs=1)
+        wait_until(lambda: len(client.list()) == 6, what="the first of them")
+        second_client.close()
+        wait_until(lambda: client.call("daemon-status")["limits"]["queued-run-bytes"]["used"] == 0,
+                   what="the others to be forgotten")
+        for bad in ({}, {"name": ""}, {"name": "x" * 65}, {"name": "x", "jobs": 0}, {"name": "x", "more": 1}, "x"):
+            with self.assertRaises(RpcError) as caught:
+                client.call("run", {"argv": ["true"], "env": ENV, "queue": bad})
+            self.assertEqual(caught.exception.name, "invalid-argument", bad)
+        for one in client.list(all=False):
+            client.stop(one["id"], now=True)
+
     def test_simultaneous_runs_with_one_key(self):
         clients = [self.client() for _ in range(4)]
         key = random_key()
