@@ -47,6 +47,26 @@ def rss_bytes(pid):
     raise ValueError("no RssAnon for %d" % pid)
 
 
+def pss_bytes(pid):
+    """All the memory that is its own, and its part of what it shares."""
+    with open("/proc/%d/smaps_rollup" % pid) as rollup:
+        for line in rollup:
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    raise ValueError("no Pss for %d" % pid)
+
+
+def work_done(pid):
+    """What a process that rests does not add to: nanoseconds on a processor, ticks, and how often it gave one up."""
+    with open("/proc/%d/schedstat" % pid) as schedstat:
+        on_cpu = int(schedstat.read().split()[0])
+    with open("/proc/%d/stat" % pid) as stat:
+        ticks = stat.read().rpartition(")")[2].split()[11:13]
+    with open("/proc/%d/status" % pid) as status:
+        switches = [int(line.split()[1]) for line in status if line.startswith("voluntary_ctxt_switches:")]
+    return on_cpu, int(ticks[0]) + int(ticks[1]), switches[0]
+
+
 def process_state(pid):
     """The letter of /proc/PID/stat, or None when there is no such process."""
     try:

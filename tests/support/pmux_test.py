@@ -7,10 +7,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 from pmux_client import K_DATA, K_EXIT, STDERR, STDOUT
-from pmux_daemon import Daemon, raise_fd_limit
+from pmux_daemon import Daemon, raise_fd_limit, work_done
 
 BUILD = os.environ.get("PMUX_BUILD", "build")
 LEVEL = os.environ.get("PMUX_TEST_LEVEL", "normal")  # quick, normal or slow
@@ -204,6 +205,17 @@ class PmuxTest(unittest.TestCase):
         result = client.wait(target, for_=for_, timeout_usec=int(timeout * 1e6), timeout=timeout + 10)
         self.assertEqual(result["reason"], "satisfied", result)
         return result["processes"][0]["exit"]
+
+    def assert_rests(self, pid, seconds=2.0):
+        """It comes to rest, and then uses no processor at all for so long: not once is it woken."""
+        seen = []
+        for _ in range(4):  # what it does after the last answer is not waiting
+            before = work_done(pid)
+            time.sleep(seconds)
+            seen.append(tuple(b - a for a, b in zip(before, work_done(pid))))
+            if seen[-1] == (0, 0, 0):
+                return
+        self.fail("ns on a processor, ticks, switches within %g s each: %r" % (seconds, seen))
 
     def assert_code(self, exit_record, code):
         self.assertIsNotNone(exit_record)
