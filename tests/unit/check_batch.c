@@ -14,7 +14,8 @@
 
 /* A command, as the daemon knows it; its process's id is its index and one. */
 typedef struct Command {
-        char *key; /* owned; NULL: it was not asked for */
+        char *key;       /* owned; NULL: it was not begun */
+        json_t *waiting; /* owned; the request, until its turn comes */
         unsigned n_runs;
         bool exited;
         uint32_t stream;      /* 0: nobody reads it */
@@ -45,6 +46,7 @@ static uint64_t (*exit_of)(size_t index);
 static const char *(*refusal_of)(size_t index); /* the error of a command that cannot be run */
 static void (*on_told)(size_t index);
 static unsigned n_stops;
+static bool is_cancelled, stops_on_failure; /* the queue */
 static int n_fds_before, tick;
 
 static char output_byte(size_t index, uint64_t offset) {
@@ -58,8 +60,10 @@ static bool step(void) {
         if (++n_steps != break_at)
                 return false;
         fake_break(&fake);
-        for (size_t i = 0; i < N_MAX; i++)
+        for (size_t i = 0; i < N_MAX; i++) {
                 commands[i].stream = 0;
+                json_decref(TAKE(commands[i].waiting));
+        }
         return true;
 }
 
@@ -96,12 +100,45 @@ static void answer_run(json_t *request, Command *command, size_t index) {
         fake_reply(&fake, request, result);
 }
 
+/* A command ends; others may not begin any more if it has failed. */
+static void end_command(size_t index) {
+        if (commands[index].exited)
+                return;
+        commands[index].exited = true;
+        n_running--;
+        is_cancelled |= stops_on_failure && exit_of && exit_of(index) != 0;
+}
+
+/* Begins those that wait, as many as may run, in their order. */
+static void begin_waiting(void) {
+        for (size_t i = 0; i < N_MAX && fake.fd >= 0; i++) {
+                if (!commands[i].waiting)
+                        continue;
+                if (is_cancelled)
+                        fake_refuse(&fake, TAKE(commands[i].waiting), "cancelled");
+                else if (n_running < MAX(options.jobs, (size_t)1))
+                        answer_run(TAKE(commands[i].waiting), &commands[i], i);
+        }
+}
+
 static void on_run(json_t *request) {
-        json_t *argv = json_object_get(json_object_get(request, "params"), "argv");
-        size_t index = (size_t)atoi(json_string_value(json_array_get(argv, 0)));
+        json_t *params = json_object_get(request, "params"), *queue = json_object_get(params, "queue");
+        size_t index = (size_t)atoi(json_string_value(json_array_get(json_object_get(params, "argv"), 0)));
 
         ck_assert_uint_lt(index, N_MAX);
-        answer_run(request, &commands[index], index);
+        ck_assert_int_eq(json_integer_value(json_object_get(queue, "jobs")),
+                         (int)MAX(options.jobs, (size_t)1));
+        stops_on_failure = json_is_true(json_object_get(queue, "stop_on_failure"));
+        if (commands[index].key)
+                answer_run(request, &commands[index], index); /* asked again */
+        else
+                commands[index].waiting = request;
+}
+
+static void on_cancel(json_t *request) {
+        ck_assert(json_is_string(json_object_get(json_object_get(request, "params"), "queue")));
+        is_cancelled = true;
+        fake_reply(&fake, request, "{}");
 }
 
 static void on_subscribe(json_t *request) {
@@ -120,11 +157,9 @@ static void on_subscribe(json_t *request) {
 
 static void on_stop(json_t *request) {
         json_t *targets = json_object_get(json_object_get(request, "params"), "targets");
-        Command *command = &commands[json_integer_value(json_array_get(targets, 0)) - 1];
 
         n_stops++;
-        n_running -= !command->exited;
-        command->exited = true;
+        end_command((size_t)json_integer_value(json_array_get(targets, 0)) - 1);
         fake_reply(&fake, request, "{\"processes\":[]}");
 }
 
@@ -132,7 +167,9 @@ static void on_request(void) {
         static const struct {
                 const char *method;
                 void (*fn)(json_t *request);
-        } methods[] = { { "run", on_run }, { "subscribe", on_subscribe }, { "stop", on_stop } };
+        } methods[] = {
+                { "run", on_run }, { "cancel", on_cancel }, { "subscribe", on_subscribe }, { "stop", on_stop }
+        };
         json_t *request = json_loads((char *)fake.payload, JSON_ALLOW_NUL, NULL);
         const char *method = json_string_value(json_object_get(request, "method"));
 
@@ -161,8 +198,8 @@ static void send_log(Command *command, size_t index) {
                 command->sent += size;
                 fake_send(&fake, FRAME_DATA, command->stream, payload, RECORD_HEADER_SIZE + size);
         } else if (!command->told_exit && (command->exited || !may_end || may_end(index))) {
-                n_running -= !command->exited;
-                command->exited = command->told_exit = true;
+                end_command(index);
+                command->told_exit = true;
                 fake_record(&fake, command->stream, output_size, 2000, RECORD_EXIT,
                             exit_of ? exit_of(index) : 0);
                 fake_record(&fake, command->stream, output_size, 2000, RECORD_END, 0);
@@ -185,6 +222,7 @@ static void on_fd(PmuxBatch *which, void *userdata) {
                 if (fake.fd >= 0 && step())
                         break;
         }
+        begin_waiting();
         for (size_t i = 0; i < N_MAX; i++)
                 if (fake.fd >= 0 && commands[i].stream != 0)
                         send_log(&commands[i], i);
@@ -224,12 +262,15 @@ static void on_progress(PmuxBatch *which, const PmuxBatchCounts *now, void *user
 }
 
 static void reset(void) {
-        for (size_t i = 0; i < N_MAX; i++)
+        for (size_t i = 0; i < N_MAX; i++) {
                 free(commands[i].key);
+                json_decref(commands[i].waiting);
+        }
         memset(commands, 0, sizeof(commands));
         told = (Told){};
         counts = (PmuxBatchCounts){};
         n_running = n_running_most = n_running_late = n_begun = n_steps = break_at = n_stops = 0;
+        is_cancelled = stops_on_failure = false;
         output_size = 0;
         may_end = NULL;
         exit_of = NULL;
@@ -428,14 +469,14 @@ START_TEST(a_daemon_that_stays_away_is_told_for_each)
         fake_close(&fake, pmux);
         pmux = fake_open(&fake, 0, 50 * USEC_PER_MSEC);
         on_told = gone_after_the_first;
-        ck_assert_int_lt(run_batch(9, 2, PMUX_BATCH_KEEP_GOING), 0);
-        for (size_t i = 0; i < 9; i++) {
+        ck_assert_int_lt(run_batch(20, 2, PMUX_BATCH_KEEP_GOING), 0);
+        for (size_t i = 0; i < 20; i++) {
                 n_failed += told.codes[i][0] != '\0';
                 n_not_begun += told.codes[i][0] == '\0' && !told.results[i].started;
         }
         ck_assert_int_ge(told.results[0].started, 1);
         ck_assert_uint_ge(n_failed, 1);
-        ck_assert_uint_ge(n_not_begun, 5);
+        ck_assert_uint_ge(n_not_begun, 10);
         ck_assert_uint_le(n_begun, 4);
 }
 END_TEST
@@ -485,7 +526,7 @@ START_TEST(results_that_wait_are_bounded)
         output_size = (size_t)1024 * 1024;
         ck_assert_int_eq(run_batch(N_MAX, 2, PMUX_BATCH_OUTPUT), 0);
         ck_assert_uint_ge(n_begun_while_waiting, 32);
-        ck_assert_uint_le(n_begun_while_waiting, 36);
+        ck_assert_uint_le(n_begun_while_waiting, 40);
         ck_assert_uint_eq(n_running_late, 2); /* and then there is room again */
         for (size_t i = 0; i < N_MAX; i++) {
                 ck_good(i);
