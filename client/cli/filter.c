@@ -55,16 +55,19 @@ int filter_init(Filter *filter, const FilterOptions *options, FilterFn fn, void 
         *filter = (Filter){ .fn = fn, .userdata = userdata };
         if (options->encoding)
                 r = pmux_decoder_new(&filter->decoder, options->encoding,
-                                     options->refuse ? PMUX_DECODE_REFUSE : 0, reterr_error);
+                                     (options->refuse ? PMUX_DECODE_REFUSE : 0) |
+                                             (options->as_json ? PMUX_DECODE_OFFSETS : 0),
+                                     reterr_error);
         if (r == 0 && options->as_json)
                 r = pmux_json_new(&filter->json, 0, on_value, filter, reterr_error);
         return r;
 }
 
-static int hand_on(Filter *filter, uint64_t offset, const void *data, size_t size, PmuxError *reterr_error) {
+/* What the decoder gave. */
+static int hand_on(Filter *filter, const char *text, size_t size, PmuxError *reterr_error) {
         if (filter->json)
-                return pmux_json_feed(filter->json, offset, data, size, reterr_error);
-        return size > 0 ? filter->fn(filter->userdata, data, size) : 0;
+                return pmux_json_feed_decoded(filter->json, filter->decoder, reterr_error);
+        return size > 0 ? filter->fn(filter->userdata, text, size) : 0;
 }
 
 int filter_add(Filter *filter, uint64_t offset, const void *data, size_t size, PmuxError *reterr_error) {
@@ -73,11 +76,20 @@ int filter_add(Filter *filter, uint64_t offset, const void *data, size_t size, P
         int r, r_text;
 
         memset(reterr_error, 0, sizeof(*reterr_error));
+        if (!filter->decoder && filter->json)
+                return pmux_json_feed(filter->json, offset, data, size, reterr_error);
         if (!filter->decoder)
-                return hand_on(filter, offset, data, size, reterr_error);
+                return size > 0 ? filter->fn(filter->userdata, data, size) : 0;
         r = pmux_decoder_feed(filter->decoder, offset, data, size, &text, &text_size, reterr_error);
-        r_text = text_size > 0 ? hand_on(filter, offset, text, text_size, reterr_error) : 0;
-        return r < 0 ? r : r_text;
+        if (r < 0) { /* what stood before it comes first, and so does what is wrong with that */
+                PmuxError error = {};
+
+                r_text = hand_on(filter, text, text_size, &error);
+                if (r_text < 0)
+                        *reterr_error = error;
+                return r_text < 0 ? r_text : r;
+        }
+        return hand_on(filter, text, text_size, reterr_error);
 }
 
 int filter_end(Filter *filter, PmuxError *reterr_error) {
@@ -89,7 +101,7 @@ int filter_end(Filter *filter, PmuxError *reterr_error) {
         if (filter->decoder) {
                 r = pmux_decoder_end(filter->decoder, &text, &text_size, reterr_error);
                 if (r == 0)
-                        r = hand_on(filter, 0, text, text_size, reterr_error);
+                        r = hand_on(filter, text, text_size, reterr_error);
         }
         if (r == 0 && filter->json)
                 r = pmux_json_end(filter->json, reterr_error);

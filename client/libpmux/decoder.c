@@ -4,6 +4,8 @@
  * character as Unicode recommends, and latin-1, so that a static program has both without the modules of
  * iconv(3); all else by that. */
 
+#include "client/libpmux/decoder.h"
+
 #include <errno.h>
 #include <iconv.h>
 #include <stdbool.h>
@@ -24,6 +26,7 @@ struct PmuxDecoder {
         bool is_utf8;
         bool is_latin1;
         bool refuse;
+        bool tells_offsets;
         size_t unit; /* bytes that are skipped where iconv finds none to be valid */
         iconv_t conversion;
         uint8_t carry[CARRY_MAX]; /* the beginning of a character */
@@ -32,6 +35,9 @@ struct PmuxDecoder {
         char *text; /* owned; the characters of this call */
         size_t text_size;
         size_t text_capacity;
+        TextRun *runs; /* owned; where they stood */
+        size_t n_runs;
+        size_t runs_capacity;
         int failed;  /* -errno once something was refused */
         Error error; /* of that */
         char name[NAME_SIZE];
@@ -64,12 +70,53 @@ static int add(PmuxDecoder *decoder, const void *data, size_t size) {
         return 0;
 }
 
-/* Bytes that are no character: replaced, or the end. */
-static int on_invalid(PmuxDecoder *decoder, uint64_t offset, uint8_t byte) {
-        if (!decoder->refuse)
-                return add(decoder, replacement, sizeof(replacement) - 1);
+/* The bytes that are decoded: those of a call lie in a row, those that were kept before it anywhere. */
+typedef struct Raw {
+        const uint8_t *bytes;
+        size_t size;
+        const uint64_t *offsets; /* NULL: in a row from 'offset' on */
+        uint64_t offset;
+} Raw;
+
+static uint64_t raw_offset(const Raw *raw, size_t at) {
+        return raw->offsets ? raw->offsets[at] : raw->offset + at;
+}
+
+/* The characters that are added next, of these sizes, stood from 'offset' on. */
+static int note(PmuxDecoder *decoder, uint64_t offset, size_t text_step, size_t source_step) {
+        TextRun *run = decoder->n_runs > 0 ? &decoder->runs[decoder->n_runs - 1] : NULL;
+        size_t capacity = MAX(2 * decoder->runs_capacity, (size_t)16);
+        TextRun *runs;
+
+        if (!decoder->tells_offsets ||
+            (run && run->text_step == text_step && run->source_step == source_step &&
+             run->offset + (decoder->text_size - run->at) / text_step * source_step == offset))
+                return 0;
+        if (decoder->n_runs == decoder->runs_capacity) {
+                runs = realloc(decoder->runs, capacity * sizeof(*runs));
+                if (!runs)
+                        return -ENOMEM;
+                decoder->runs = runs;
+                decoder->runs_capacity = capacity;
+        }
+        decoder->runs[decoder->n_runs++] = (TextRun){ .at = decoder->text_size,
+                                                      .offset = offset,
+                                                      .text_step = (uint32_t)text_step,
+                                                      .source_step = (uint32_t)source_step };
+        return 0;
+}
+
+/* So many bytes are no character: replaced, or the end. */
+static int on_invalid(PmuxDecoder *decoder, const Raw *raw, size_t at, size_t size) {
+        uint64_t offset = raw_offset(raw, at);
+        int r;
+
+        if (!decoder->refuse) {
+                r = note(decoder, offset, sizeof(replacement) - 1, size);
+                return r < 0 ? r : add(decoder, replacement, sizeof(replacement) - 1);
+        }
         (void)error_set(&decoder->error, ERROR_INVALID, "the byte 0x%02x at offset %llu is not valid %s",
-                        byte, (unsigned long long)offset, decoder->name);
+                        raw->bytes[at], (unsigned long long)offset, decoder->name);
         decoder->error.errno_value = EILSEQ;
         return -EILSEQ;
 }
@@ -95,95 +142,138 @@ static size_t utf8_begun(const uint8_t *p, size_t size, bool *ret_may_go_on) {
         return n;
 }
 
+/* Adds bytes that are UTF-8 already. */
+static int add_utf8(PmuxDecoder *decoder, const Raw *raw, size_t begin, size_t end) {
+        size_t n = raw->offsets ? 1 : end - begin;
+        int r = 0;
+
+        for (; r == 0 && begin < end; begin += n) {
+                r = note(decoder, raw_offset(raw, begin), 1, 1);
+                if (r == 0)
+                        r = add(decoder, raw->bytes + begin, n);
+        }
+        return r;
+}
+
 /* Decodes what is complete. Return: how many bytes are left over; -errno. */
-static ssize_t decode_utf8(PmuxDecoder *decoder, const uint8_t *p, size_t size, const uint64_t *offsets,
-                           uint64_t offset) {
+static ssize_t decode_utf8(PmuxDecoder *decoder, const Raw *raw) {
+        const uint8_t *p = raw->bytes;
         size_t at = 0, first = 0, n;
         bool may_go_on;
         int r = 0;
 
-        while (at < size) {
-                n = utf8_sequence(p + at, size - at);
+        while (at < raw->size) {
+                n = utf8_sequence(p + at, raw->size - at);
                 if (n > 0) {
                         at += n;
                         continue;
                 }
-                r = add(decoder, p + first, at - first);
-                n = utf8_begun(p + at, size - at, &may_go_on);
+                r = add_utf8(decoder, raw, first, at);
+                n = utf8_begun(p + at, raw->size - at, &may_go_on);
                 if (r < 0 || may_go_on)
-                        return r < 0 ? r : (ssize_t)(size - at);
-                r = on_invalid(decoder, offsets ? offsets[at] : offset + at, p[at]);
+                        return r < 0 ? r : (ssize_t)(raw->size - at);
+                r = on_invalid(decoder, raw, at, n);
                 if (r < 0)
                         return r;
                 at += n;
                 first = at;
         }
-        r = add(decoder, p + first, at - first);
-        return r;
+        return add_utf8(decoder, raw, first, at);
 }
 
 /* ---- latin-1 ---- */
 
 /* Every byte is the character of its number. */
-static ssize_t decode_latin1(PmuxDecoder *decoder, const uint8_t *p, size_t size) {
+static ssize_t decode_latin1(PmuxDecoder *decoder, const Raw *raw) {
+        const uint8_t *p = raw->bytes;
         char *out;
         int r;
 
-        r = make_room(decoder, 2 * size);
-        if (r < 0)
-                return r;
-        out = decoder->text + decoder->text_size;
-        for (size_t i = 0; i < size; i++) {
+        r = make_room(decoder, 2 * raw->size);
+        for (size_t i = 0; r == 0 && i < raw->size; i++) {
+                if (decoder->tells_offsets)
+                        r = note(decoder, raw_offset(raw, i), p[i] < 0x80 ? 1 : 2, 1);
+                out = decoder->text + decoder->text_size;
                 if (p[i] >= 0x80)
                         *out++ = (char)(0xc0 | p[i] >> 6);
                 *out++ = (char)(p[i] < 0x80 ? p[i] : 0x80 | (p[i] & 0x3f));
+                decoder->text_size = (size_t)(out - decoder->text);
         }
-        decoder->text_size = (size_t)(out - decoder->text);
-        return 0;
+        return r;
 }
 
 /* ---- everything else ---- */
 
-static ssize_t decode_other(PmuxDecoder *decoder, const uint8_t *p, size_t size, const uint64_t *offsets,
-                            uint64_t offset) {
-        char *in = (char *)p, *out;
-        size_t in_left = size, out_left, at;
-        int r;
+/* What iconv(3) makes of 'size' bytes: as much as it can. Return: 0; EINVAL: they end in the middle of a
+ * character; EILSEQ; -ENOMEM. */
+static int convert(PmuxDecoder *decoder, const uint8_t *bytes, size_t size, size_t *ret_left) {
+        char *in = (char *)bytes, *out;
+        size_t out_left;
+        int r = E2BIG;
 
-        while (in_left > 0) {
-                r = make_room(decoder, in_left + 16);
-                if (r < 0)
-                        return r;
+        for (*ret_left = size; r == E2BIG;) {
+                if (make_room(decoder, *ret_left + 16) < 0)
+                        return -ENOMEM;
                 out = decoder->text + decoder->text_size;
                 out_left = decoder->text_capacity - decoder->text_size;
-                r = iconv(decoder->conversion, &in, &in_left, &out, &out_left) == (size_t)-1 ? errno : 0;
+                r = iconv(decoder->conversion, &in, ret_left, &out, &out_left) == (size_t)-1 ? errno : 0;
                 decoder->text_size = (size_t)(out - decoder->text);
-                if (r == EINVAL)
-                        return (ssize_t)in_left;
-                if (r == E2BIG) {
-                        r = make_room(decoder, 2 * (decoder->text_capacity - decoder->text_size) + 64);
-                        if (r < 0)
-                                return r;
-                        continue;
-                }
-                if (r == 0)
-                        continue;
-                at = size - in_left;
-                r = on_invalid(decoder, offsets ? offsets[at] : offset + at, p[at]);
+                if (r == E2BIG &&
+                    make_room(decoder, 2 * (decoder->text_capacity - decoder->text_size) + 64) < 0)
+                        return -ENOMEM;
+        }
+        return r;
+}
+
+/* The same for one character, which is given byte after byte until it is whole, so that its place is known.
+ */
+static int convert_one(PmuxDecoder *decoder, const Raw *raw, size_t at, size_t *ret_left) {
+        size_t before = decoder->text_size, begin = at, n = 0, left, size;
+        int r = EINVAL;
+
+        while (r == EINVAL && decoder->text_size == before && at + n < raw->size) {
+                begin = at;
+                r = convert(decoder, raw->bytes + at, ++n, &left);
+                at += n - left; /* also what is no character: a mark of the byte order, a shift */
+                n = left;
+        }
+        *ret_left = raw->size - at;
+        if (decoder->text_size == before)
+                return r;
+        size = decoder->text_size - before;
+        decoder->text_size = before;
+        r = note(decoder, raw_offset(raw, begin), size, at - begin);
+        decoder->text_size = before + size;
+        return r;
+}
+
+static ssize_t decode_other(PmuxDecoder *decoder, const Raw *raw) {
+        size_t left = raw->size, at, skipped;
+        int r;
+
+        while (left > 0) {
+                at = raw->size - left;
+                r = decoder->tells_offsets ? convert_one(decoder, raw, at, &left)
+                                           : convert(decoder, raw->bytes + at, left, &left);
                 if (r < 0)
                         return r;
-                in += MIN(decoder->unit, in_left);
-                in_left -= MIN(decoder->unit, in_left);
+                if (r == EINVAL)
+                        return (ssize_t)left;
+                if (r == 0)
+                        continue;
+                skipped = MIN(decoder->unit, left);
+                r = on_invalid(decoder, raw, raw->size - left, skipped);
+                if (r < 0)
+                        return r;
+                left -= skipped;
         }
         return 0;
 }
 
-static ssize_t decode(PmuxDecoder *decoder, const uint8_t *p, size_t size, const uint64_t *offsets,
-                      uint64_t offset) {
+static ssize_t decode(PmuxDecoder *decoder, const Raw *raw) {
         if (decoder->is_latin1)
-                return decode_latin1(decoder, p, size);
-        return decoder->is_utf8 ? decode_utf8(decoder, p, size, offsets, offset)
-                                : decode_other(decoder, p, size, offsets, offset);
+                return decode_latin1(decoder, raw);
+        return decoder->is_utf8 ? decode_utf8(decoder, raw) : decode_other(decoder, raw);
 }
 
 /* ---- the pieces ---- */
@@ -198,7 +288,9 @@ static int feed_carry(PmuxDecoder *decoder, uint64_t offset, const uint8_t *p, s
                 decoder->carry[decoder->n_carry] = p[used];
                 decoder->carry_offsets[decoder->n_carry++] = offset + used;
                 used++;
-                left = decode(decoder, decoder->carry, decoder->n_carry, decoder->carry_offsets, 0);
+                left = decode(decoder, &(Raw){ .bytes = decoder->carry,
+                                               .size = decoder->n_carry,
+                                               .offsets = decoder->carry_offsets });
                 if (left < 0)
                         return (int)left;
                 if (left == CARRY_MAX)
@@ -220,7 +312,7 @@ static int feed(PmuxDecoder *decoder, uint64_t offset, const uint8_t *p, size_t 
         r = feed_carry(decoder, offset, p, size, &used);
         if (r < 0 || used == size)
                 return r;
-        left = decode(decoder, p + used, size - used, NULL, offset + used);
+        left = decode(decoder, &(Raw){ .bytes = p + used, .size = size - used, .offset = offset + used });
         if (left < 0)
                 return (int)left;
         if (left >= CARRY_MAX)
@@ -233,13 +325,15 @@ static int feed(PmuxDecoder *decoder, uint64_t offset, const uint8_t *p, size_t 
 }
 
 static int finish(PmuxDecoder *decoder) {
+        Raw raw = { .bytes = decoder->carry, .offsets = decoder->carry_offsets };
         size_t left;
         char *out;
         int r;
 
         if (decoder->n_carry > 0) {
+                raw.size = decoder->n_carry;
                 decoder->n_carry = 0;
-                return on_invalid(decoder, decoder->carry_offsets[0], decoder->carry[0]);
+                return on_invalid(decoder, &raw, 0, raw.size);
         }
         if (decoder->is_utf8 || decoder->is_latin1)
                 return 0;
@@ -264,15 +358,23 @@ static int answer(PmuxDecoder *decoder, int r, const char **ret_text, size_t *re
 
 int pmux_decoder_feed(PmuxDecoder *decoder, uint64_t offset, const void *data, size_t size,
                       const char **ret_text, size_t *ret_size, PmuxError *reterr_error) {
-        decoder->text_size = 0;
+        decoder->text_size = decoder->n_runs = 0;
         return answer(decoder, decoder->failed < 0 ? decoder->failed : feed(decoder, offset, data, size),
                       ret_text, ret_size, reterr_error);
 }
 
 int pmux_decoder_end(PmuxDecoder *decoder, const char **ret_text, size_t *ret_size, PmuxError *reterr_error) {
-        decoder->text_size = 0;
+        decoder->text_size = decoder->n_runs = 0;
         return answer(decoder, decoder->failed < 0 ? decoder->failed : finish(decoder), ret_text, ret_size,
                       reterr_error);
+}
+
+const char *decoder_text(const PmuxDecoder *decoder, size_t *ret_size, const TextRun **ret_runs,
+                         size_t *ret_n_runs) {
+        *ret_size = decoder->text_size;
+        *ret_runs = decoder->runs;
+        *ret_n_runs = decoder->n_runs;
+        return decoder->text;
 }
 
 /* ---- making one ---- */
@@ -319,6 +421,7 @@ int pmux_decoder_new(PmuxDecoder **ret_decoder, const char *encoding, unsigned f
         decoder->is_utf8 = is_one_of(name, utf8);
         decoder->is_latin1 = is_one_of(name, latin1);
         decoder->refuse = flags & PMUX_DECODE_REFUSE;
+        decoder->tells_offsets = flags & PMUX_DECODE_OFFSETS;
         if (name && !decoder->is_utf8 && !decoder->is_latin1) {
                 decoder->unit = unit_of(name);
                 decoder->conversion = iconv_open("UTF-8", name);
@@ -339,6 +442,7 @@ PmuxDecoder *pmux_decoder_free(PmuxDecoder *decoder) {
         if (decoder->conversion != (iconv_t)-1)
                 (void)iconv_close(decoder->conversion);
         free(decoder->text);
+        free(decoder->runs);
         free(decoder);
         return NULL;
 }

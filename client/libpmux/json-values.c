@@ -9,6 +9,8 @@
 #include <string.h>
 
 #include "client/libpmux/connection.h"
+#include "client/libpmux/decoder.h"
+#include "client/libpmux/json-fault.h"
 #include "client/libpmux/pmux-text.h"
 
 #define MAX_BYTES_DEFAULT (16 * 1024 * 1024)
@@ -21,11 +23,14 @@ typedef enum Shape {
         SHAPE_WORD, /* a number, true, false, null: ends where something else begins */
 } Shape;
 
-/* Bytes of the value from 'at' on stood at 'offset' and behind it. */
-typedef struct Piece {
+/* Where something is in the source: at 'at' it stood at 'offset', and each so many bytes further on so many
+ * further on. */
+typedef struct Place {
         size_t at;
         uint64_t offset;
-} Piece;
+        uint32_t step;
+        uint32_t source_step;
+} Place;
 
 struct PmuxJson {
         size_t max_bytes;
@@ -38,7 +43,7 @@ struct PmuxJson {
         char *value; /* owned; what there is of the value */
         size_t size;
         size_t capacity;
-        Piece *pieces; /* owned */
+        Place *pieces; /* owned; of the value */
         size_t n_pieces;
         size_t pieces_capacity;
         int failed; /* -errno for good */
@@ -49,12 +54,17 @@ static bool is_blank(char c) {
         return c == ' ' || c == '\t' || c == '\n' || c == '\r';
 }
 
+static uint64_t place_offset(const Place *place, size_t at) {
+        return place->offset + (at - place->at) / place->step * place->source_step;
+}
+
+/* Where a byte of the value stood. */
 static uint64_t offset_of(const PmuxJson *json, size_t at) {
         size_t i = json->n_pieces;
 
         while (i > 1 && json->pieces[i - 1].at > at)
                 i--;
-        return i > 0 ? json->pieces[i - 1].offset + (at - json->pieces[i - 1].at) : 0;
+        return i > 0 ? place_offset(&json->pieces[i - 1], at) : 0;
 }
 
 static int refuse(PmuxJson *json, uint64_t offset, const char *why) {
@@ -89,10 +99,16 @@ static int keep(PmuxJson *json, const char *data, size_t size) {
         return 0;
 }
 
-static int note_piece(PmuxJson *json, uint64_t offset) {
+/* What is kept next stands at 'at' of these data. */
+static int note_piece(PmuxJson *json, const Place *data, size_t at) {
+        const Place *last = json->n_pieces > 0 ? &json->pieces[json->n_pieces - 1] : NULL;
         size_t capacity = MAX(2 * json->pieces_capacity, (size_t)4);
-        Piece *pieces;
+        uint64_t offset = place_offset(data, at);
+        Place *pieces;
 
+        if (last && last->step == data->step && last->source_step == data->source_step &&
+            place_offset(last, json->size) == offset)
+                return 0; /* it goes on behind the last one */
         if (json->n_pieces == json->pieces_capacity) {
                 pieces = realloc(json->pieces, capacity * sizeof(*pieces));
                 if (!pieces)
@@ -100,7 +116,7 @@ static int note_piece(PmuxJson *json, uint64_t offset) {
                 json->pieces = pieces;
                 json->pieces_capacity = capacity;
         }
-        json->pieces[json->n_pieces++] = (Piece){ .at = json->size, .offset = offset };
+        json->pieces[json->n_pieces++] = (Place){ json->size, offset, data->step, data->source_step };
         return 0;
 }
 
@@ -130,14 +146,16 @@ static int finish_value(PmuxJson *json) {
         uint64_t offset = offset_of(json, 0);
         json_error_t error;
         json_t *parsed;
+        size_t fault;
         int r;
 
         parsed = json_loadb(json->value, json->size, flags, &error);
         if (!parsed && json_error_code(&error) == json_error_out_of_memory)
                 return -ENOMEM;
-        if (!parsed)
-                return refuse(json, offset_of(json, error.position > 0 ? (size_t)error.position - 1 : 0),
-                              error.text);
+        if (!parsed) {
+                fault = json_fault(json->value, json->size);
+                return refuse(json, fault < json->size ? offset_of(json, fault) : offset, error.text);
+        }
         json_decref(parsed);
         compact(json);
         r = json->fn(json->value, json->size, offset, json->userdata);
@@ -149,7 +167,7 @@ static int finish_value(PmuxJson *json) {
 
 /* ---- the scanner ---- */
 
-static int begin(PmuxJson *json, uint64_t offset, char c) {
+static int begin(PmuxJson *json, const Place *data, size_t at, char c) {
         switch (c) {
         case '{':
         case '[':
@@ -165,13 +183,13 @@ static int begin(PmuxJson *json, uint64_t offset, char c) {
         case ']':
         case ',':
         case ':':
-                return refuse(json, offset, "no value begins like this");
+                return refuse(json, place_offset(data, at), "no value begins like this");
         default:
                 json->shape = SHAPE_WORD;
                 break;
         }
         json->escaped = false;
-        return note_piece(json, offset);
+        return note_piece(json, data, at);
 }
 
 /* Looks at one byte of a string or of something nested. Return: whether it is the value's last. */
@@ -210,12 +228,13 @@ static size_t scan(PmuxJson *json, const char *data, size_t size, bool *ret_whol
         return n;
 }
 
-static int feed(PmuxJson *json, uint64_t offset, const char *data, size_t size) {
+/* 'place' tells where the first of these bytes stood, and those behind it. */
+static int feed(PmuxJson *json, const Place *place, const char *data, size_t size) {
         size_t at = 0, n;
         bool whole;
         int r;
 
-        if (json->shape != SHAPE_NONE && note_piece(json, offset) < 0)
+        if (size > 0 && json->shape != SHAPE_NONE && note_piece(json, place, 0) < 0)
                 return -ENOMEM;
         while (at < size) {
                 if (json->shape == SHAPE_NONE) {
@@ -223,7 +242,7 @@ static int feed(PmuxJson *json, uint64_t offset, const char *data, size_t size) 
                                 at++;
                                 continue;
                         }
-                        r = begin(json, offset + at, data[at]);
+                        r = begin(json, place, at, data[at]);
                         if (r < 0)
                                 return r;
                 }
@@ -244,7 +263,27 @@ static int answer(PmuxJson *json, int r, PmuxError *reterr_error) {
 }
 
 int pmux_json_feed(PmuxJson *json, uint64_t offset, const void *data, size_t size, PmuxError *reterr_error) {
-        return answer(json, json->failed < 0 ? json->failed : feed(json, offset, data, size), reterr_error);
+        const Place place = { .offset = offset, .step = 1, .source_step = 1 };
+
+        return answer(json, json->failed < 0 ? json->failed : feed(json, &place, data, size), reterr_error);
+}
+
+int pmux_json_feed_decoded(PmuxJson *json, const PmuxDecoder *decoder, PmuxError *reterr_error) {
+        const TextRun *runs;
+        size_t size, n, end;
+        int r = json->failed;
+        const char *text;
+
+        text = decoder_text(decoder, &size, &runs, &n);
+        for (size_t i = 0; r == 0 && i < n; i++) {
+                const Place place = { .offset = runs[i].offset,
+                                      .step = runs[i].text_step,
+                                      .source_step = runs[i].source_step };
+
+                end = i + 1 < n ? runs[i + 1].at : size;
+                r = feed(json, &place, text + runs[i].at, end - runs[i].at);
+        }
+        return answer(json, r, reterr_error);
 }
 
 int pmux_json_end(PmuxJson *json, PmuxError *reterr_error) {

@@ -20,6 +20,9 @@ typedef struct PmuxJson PmuxJson;
 /* ---- characters ---- */
 
 #define PMUX_DECODE_REFUSE (1u << 0) /* invalid bytes are an error; else each becomes U+FFFD */
+#define PMUX_DECODE_OFFSETS                                                                                  \
+        (1u << 1) /* remember where each character stood, for pmux_json_feed_decoded()                       \
+                   */
 
 /**
  * pmux_decoder_new() - decode a stream of bytes to UTF-8
@@ -69,10 +72,15 @@ int pmux_json_new(PmuxJson **ret_json, size_t max_bytes, PmuxJsonFn fn, void *us
 /**
  * pmux_json_feed() - the next bytes
  *
- * Return: 0; -EILSEQ ("invalid-argument") for what is not JSON, naming the offset; -EMSGSIZE ("too-large");
- * what fn returned; -ENOMEM. After a failure every call fails in the same way.
+ * Return: 0; -EILSEQ ("invalid-argument") for what is not JSON, naming the offset of the first byte that
+ * cannot go on with the value, or of the value's own first byte where it ends too early; -EMSGSIZE
+ * ("too-large"); what fn returned; -ENOMEM. After a failure every call fails in the same way.
  */
 int pmux_json_feed(PmuxJson *json, uint64_t offset, const void *data, size_t size, PmuxError *reterr_error);
+
+/** pmux_json_feed_decoded() - the text of a decoder's latest call, which had PMUX_DECODE_OFFSETS: values and
+ * errors have the offsets of the bytes that it decoded. As pmux_json_feed(). */
+int pmux_json_feed_decoded(PmuxJson *json, const PmuxDecoder *decoder, PmuxError *reterr_error);
 
 /** pmux_json_end() - nothing more comes: a number or a word is complete, anything else that was begun is an
  * error. As pmux_json_feed(). */

@@ -58,7 +58,24 @@ class Text(PmuxTest):
         done = self.cli("logs", "--format", "json", "mixed")
         self.assertNotEqual(done.returncode, 0)
         self.assertEqual(done.stdout, b'{"a":1}\n')
-        self.assertRegex(done.stderr, rb"offset (8|9|1[0-3]) ")
+        self.assertIn(b"offset 8 ", done.stderr)
+
+    def test_the_offset_of_a_fault_is_exact(self):
+        """In bytes of the log, whatever characters stand before it, and wherever it is cut."""
+        for name, encoding, text, fault in (
+                ("u", None, '["é€😀"]\n{"é": tru}\n', "}"), ("l", "latin-1", '["éé"]\n["é", x]\n', "x"),
+                ("w", "UTF-16LE", '["é€😀"] [x]', "x"), ("r", "UTF-8", '["\udcff\udce2\udc82"] [x]', "x")):
+            data = text.encode(encoding or "UTF-8", "surrogateescape")
+            fault = data.rindex(fault.encode(encoding or "UTF-8"))
+            self.write_pieces(name, *[bytes([b]) for b in data])
+            options = ["--format", "json"] + (["--encoding", encoding] if encoding else [])
+            for verb in (["logs"], ["follow"], ["read", "--eof", "--from", "start"]):
+                done = self.cli(*verb, *options, name)
+                self.assertNotEqual(done.returncode, 0, (verb, name))
+                self.assertIn(b"offset %d " % fault, done.stderr, (verb, name))
+                self.assertEqual(len(done.stdout.splitlines()), 1, "the value before it")
+            done = self.cli("run", *options, "--", need("python3"), "-c", WRITER, repr([data]))
+            self.assertIn(b"offset %d " % fault, done.stderr, name)
 
     def test_wrong_usage(self):
         self.write_pieces("x", b"")

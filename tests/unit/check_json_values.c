@@ -79,36 +79,109 @@ END_TEST
 static const struct {
         const char *data;
         const char *lines; /* what comes before the error */
-        int least, most;   /* where the error may be said to stand */
+        int offset;        /* of the byte to blame */
 } bad[] = {
-        { "{\"a\":1}\nhello world\n{\"b\":2}", "{\"a\":1}\n", 8, 13 },
-        { "[1,]", "", 3, 3 },
-        { "[1 2]", "", 3, 3 },
-        { "}", "", 0, 0 },
-        { "1,2", "1\n", 1, 1 },
-        { "{\"a\":1", "", 5, 6 },
-        { "\"open", "", 0, 5 },
-        { "{} truefalse", "{}\n", 3, 12 },
-        { "[\"\xff\"]", "", 1, 2 },
-        { "{]", "", 1, 1 },
+        { "{\"a\":1}\nhello world\n{\"b\":2}", "{\"a\":1}\n", 8 },
+        { "[1,]", "", 3 },
+        { "[1 2]", "", 3 },
+        { "}", "", 0 },
+        { "1,2", "1\n", 1 },
+        { " {\"a\":1", "", 1 }, /* it ends too early */
+        { "\"open", "", 0 },
+        { "{} truefalse", "{}\n", 7 },
+        { "[\"\xff\"]", "", 2 },
+        { "{]", "", 1 },
+        { "{\"a\": tru}", "", 9 },
+        { "[\"h\xc3\xa9\", \"\xf0\x9f\x98\x80\" x]", "", 15 },
+        { "7\n{\"h\xc3\xa9\":\n[nul]}", "7\n", 14 },
 };
+
+/* The offset that an error names. */
+static int offset_in(const PmuxError *error) {
+        const char *at = strstr(error->message, "offset ");
+
+        ck_assert_ptr_nonnull(at);
+        return atoi(at + 7) - BASE;
+}
 
 START_TEST(what_is_no_json_is_named_by_its_offset)
 {
         PmuxError error;
-        const char *at;
-        int offset;
 
         for (int cut = -1; cut <= (int)strlen(bad[_i].data); cut++) {
                 memset(&error, 0, sizeof(error));
                 ck_assert_int_eq(split(bad[_i].data, cut, 0, &error), -EILSEQ);
                 ck_assert_str_eq(error.code, "invalid-argument");
                 ck_assert_str_eq(lines, bad[_i].lines);
-                at = strstr(error.message, "offset ");
-                ck_assert_ptr_nonnull(at);
-                offset = atoi(at + 7) - BASE;
-                ck_assert_msg(offset >= bad[_i].least && offset <= bad[_i].most, "cut at %d: %s", cut,
-                              error.message);
+                ck_assert_msg(offset_in(&error) == bad[_i].offset, "cut at %d: %s", cut, error.message);
+        }
+}
+END_TEST
+
+typedef struct Decoded {
+        const char *encoding;
+        const char *data;
+        size_t size;
+        const char *lines;
+        int value;  /* where the first value stands */
+        int offset; /* of the byte to blame; -1: none */
+} Decoded;
+
+static const Decoded decoded[] = {
+        { "latin-1", "\"\xe9\xe9\xe9\" [\"\xe9\xe9\", x]", 16, "\"\xc3\xa9\xc3\xa9\xc3\xa9\"\n", 0, 13 },
+        { "latin-1", " \"\xe9\" \"\xe9\"", 8, "\"\xc3\xa9\"\n\"\xc3\xa9\"\n", 1, -1 },
+        { "UTF-8", "\"\xff\xe2\x82\" [\"\xc3\xa9\xff\", x]", 16, "\"\xef\xbf\xbd\xef\xbf\xbd\"\n", 0, 14 },
+        { "UTF-8", "[\"\xc3\xa9\"] [\"\xe2\x82", 11, "[\"\xc3\xa9\"]\n", 0, 7 },
+        { "UTF-16LE", "1\0 \0[\0\"\0\xe9\0\x34\x12\"\0x\0]\0", 18, "1\n", 0, 14 },
+        { "UTF-16", "\xff\xfe[\0\"\0=\xd8\0\xde\"\0 \0x\0]\0", 18, "", 0, 14 },
+        { "UTF-16", "\xff\xfe[\0]\0\n\0", 8, "[]\n", 2, -1 },
+        { "UTF-32BE", "\0\0\0[\0\0\0\"\0\1\xf6\0\0\0\0\"\0\0\0;", 20, "", 0, 16 },
+};
+
+/* Through a decoder, cut at 'cut', or byte by byte with one more than its size. */
+static int split_decoded(const Decoded *row, size_t cut, PmuxError *reterr_error) {
+        size_t size = row->size, at = 0, n, text_size;
+        PmuxDecoder *decoder = NULL;
+        PmuxJson *json = NULL;
+        const char *text;
+        int r = 0;
+
+        *lines = '\0';
+        n_values = 0;
+        ck_assert_int_eq(pmux_decoder_new(&decoder, row->encoding, PMUX_DECODE_OFFSETS, NULL), 0);
+        ck_assert_int_eq(pmux_json_new(&json, 0, on_value, NULL, NULL), 0);
+        for (; at < size && r == 0; at += n) {
+                n = cut == size + 1 ? 1 : at < cut ? cut - at : size - at;
+                ck_assert_int_eq(
+                        pmux_decoder_feed(decoder, BASE + at, row->data + at, n, &text, &text_size, NULL), 0);
+                r = pmux_json_feed_decoded(json, decoder, reterr_error);
+        }
+        if (r == 0) {
+                ck_assert_int_eq(pmux_decoder_end(decoder, &text, &text_size, NULL), 0);
+                r = pmux_json_feed_decoded(json, decoder, reterr_error);
+        }
+        if (r == 0)
+                r = pmux_json_end(json, reterr_error);
+        (void)pmux_json_free(json);
+        (void)pmux_decoder_free(decoder);
+        return r;
+}
+
+START_TEST(offsets_are_those_of_the_bytes_that_were_decoded)
+{
+        const Decoded *row = &decoded[_i];
+        PmuxError error;
+        int r;
+
+        for (size_t cut = 0; cut <= row->size + 1; cut++) {
+                memset(&error, 0, sizeof(error));
+                r = split_decoded(row, cut, &error);
+                ck_assert_str_eq(lines, row->lines);
+                ck_assert_int_eq(r, row->offset < 0 ? 0 : -EILSEQ);
+                if (r < 0)
+                        ck_assert_msg(offset_in(&error) == row->offset, "cut at %zu: %s", cut, error.message);
+                if (n_values > 0)
+                        ck_assert_uint_eq(offsets[0], BASE + (unsigned)row->value);
         }
 }
 END_TEST
@@ -173,6 +246,7 @@ static Suite *json_values_suite(void) {
 
         tcase_add_loop_test(tcase, no_cut_changes_the_values, 0, ARRAY_SIZE(good));
         tcase_add_loop_test(tcase, what_is_no_json_is_named_by_its_offset, 0, ARRAY_SIZE(bad));
+        tcase_add_loop_test(tcase, offsets_are_those_of_the_bytes_that_were_decoded, 0, ARRAY_SIZE(decoded));
         tcase_add_test(tcase, a_value_may_be_as_large_as_was_said);
         tcase_add_test(tcase, offsets_follow_pieces_that_lie_apart);
         tcase_add_test(tcase, a_callback_may_end_it);
