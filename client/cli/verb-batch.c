@@ -42,6 +42,7 @@ typedef struct Batch {
         const char *lease;      /* borrowed */
         int signal_fd;          /* owned */
         unsigned n_signals;     /* that ask to stop */
+        int signal;             /* the first of them */
         bool shows_progress;    /* there is a progress line */
         uint64_t progress_usec; /* monotonic; when it was drawn last */
         int status;             /* of the last result */
@@ -193,6 +194,8 @@ static void on_signal(PmuxBatch *pmux_batch, void *userdata) {
                 hide_progress(batch);
                 cli_inform(batch->cli, batch->n_signals == 0 ? "stopping what runs (once more: by SIGKILL)"
                                                              : "killing what runs");
+                if (batch->n_signals == 0)
+                        batch->signal = number;
                 pmux_batch_stop(pmux_batch, batch->n_signals++ > 0);
         }
 }
@@ -310,6 +313,8 @@ static int batch_run(Batch *batch) {
         hide_progress(batch);
         if (r < 0)
                 return cli_fail(batch->cli, &error);
+        if (batch->signal > 0)
+                return STATUS_SIGNAL + batch->signal;
         if (batch->file.n == 1)
                 return batch->status;
         return batch->n_failed > 0 ? STATUS_FAILED : STATUS_OK;

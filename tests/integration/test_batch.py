@@ -127,7 +127,25 @@ class Batch(PmuxTest):
             out, err = process.communicate(timeout=30)
             self.assertEqual([pid for pid in pids if alive(pid)], [], "trees are not empty")
             self.assertEqual([r["state"] for r in self.json_lines(out)], ["exited", "exited", "not-started"])
-            self.assertEqual(process.returncode, 1, err)
+            self.assertEqual(process.returncode, 128 + number, err)
+
+    def test_an_interrupt_tells_all_results_in_order(self):
+        """What had ended behind one that still ran, what was stopped, and what was not begun."""
+        for arguments, numbers in ((["-j", "2"], [1, 2, 3, 4, 5]), (["-j", "2", "--rm"], [1, 2, 3, 4, 5])):
+            name = "order%d" % len(arguments)
+            mark = "echo x >> %s" % os.path.join(self.tmp, name)
+            process = self.start_batch("sh -c '%s; exec sleep 1000'\nprintf two\nprintf three\n"
+                                       "sh -c 'echo four; %s; exec sleep 1000'\nprintf five\n" % (mark, mark),
+                                       *arguments)
+            wait_until(lambda name=name: len(self.marks(name)) == 2, what="the fourth")
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=30)
+            results = self.json_lines(out)
+            self.assertEqual([r["number"] for r in results], numbers)
+            self.assertEqual([r["state"] for r in results], ["exited"] * 4 + ["not-started"])
+            self.assertEqual([r["status"] for r in results], [143, 0, 0, 143, None])
+            self.assertEqual([r.get("stdout") for r in results], ["", "two", "three", "four\n", None])
+            self.assertEqual(process.returncode, 130, err)
 
     def test_a_second_signal_kills(self):
         process = self.start_batch("sh -c 'trap \"\" TERM; echo $$ >> %s; while :; do sleep 0.05; done'\n" %
@@ -137,7 +155,7 @@ class Batch(PmuxTest):
         self.assertIn(b"stopping", process.stderr.readline())
         process.send_signal(signal.SIGTERM)
         out, _ = process.communicate(timeout=8)
-        self.assertEqual(process.returncode, 137)
+        self.assertEqual(process.returncode, 128 + signal.SIGTERM, "that of the first signal")
         self.assertEqual(self.json_lines(out)[0]["exit"]["signal"], 9)
 
     def test_what_runs_does_not_outlive_the_client(self):
