@@ -64,6 +64,16 @@ static int deadline_passed(const Writing *writing) {
         return cli_fail_error(writing->cli, &error);
 }
 
+/* The stream was ended: what came before it is not taken back, so that one can go on behind it. */
+static int stream_failed(const Writing *writing, const PmuxInput *input, const PmuxError *error) {
+        int status = cli_fail(writing->cli, error);
+
+        if (!writing->cli->json && pmux_input_accepted(input) > 0)
+                cli_complain("%llu bytes were accepted before that",
+                             (unsigned long long)pmux_input_accepted(input));
+        return status;
+}
+
 /* A stream to the target, whose name may be any bytes: the library takes ids and names as text. */
 static int open_input(const Writing *writing, PmuxInput **ret_input) {
         const PmuxInputOptions options = { .size = sizeof(options), .lock = writing->lock };
@@ -108,13 +118,15 @@ static int wait_consumed(const Writing *writing) {
 /* Everything is handed over: wait for the daemon, and for the process with --drain. */
 static int finish_input(const Writing *writing, PmuxInput *input) {
         PmuxError error;
+        int r;
 
         if (writing->eof && pmux_input_eof(input, &error) < 0)
-                return cli_fail(writing->cli, &error);
+                return stream_failed(writing, input, &error);
         if (pmux_input_flush(input, writing->drain || writing->consumed, time_left(writing), &error) < 0)
-                return cli_fail(writing->cli, &error);
-        if (writing->consumed && wait_consumed(writing) != 0)
-                return STATUS_FAILED;
+                return stream_failed(writing, input, &error);
+        r = writing->consumed ? wait_consumed(writing) : 0;
+        if (r != 0)
+                return r;
         emit_positions(writing, input);
         return STATUS_OK;
 }
@@ -154,7 +166,7 @@ static int copy_turn(const Writing *writing, PmuxInput *input, uint8_t *buffer, 
         }
         if (n >= 0)
                 return 0;
-        *ret_status = cli_fail(writing->cli, &error);
+        *ret_status = stream_failed(writing, input, &error);
         return -1;
 }
 
@@ -190,7 +202,7 @@ static int stream_text(const Writing *writing, const char *text, size_t size) {
         while (status == 0 && done < size) {
                 n = pmux_input_write(input, text + done, size - done, &error);
                 if (n < 0)
-                        status = cli_fail(writing->cli, &error);
+                        status = stream_failed(writing, input, &error);
                 else if (n == 0 && time_left(writing) == 0)
                         status = deadline_passed(writing);
                 else if (n == 0)

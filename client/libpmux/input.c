@@ -192,10 +192,16 @@ int inputs_on_ack(Pmux *pmux, uint32_t number, const uint8_t *payload, size_t si
 void inputs_on_closed(Pmux *pmux, const json_t *params) {
         json_int_t number = json_integer_value(json_object_get(params, "stream"));
         PmuxInput *input = number > 0 && number <= UINT32_MAX ? find_input(pmux, (uint32_t)number) : NULL;
+        uint64_t accepted = (uint64_t)json_integer_value(json_object_get(params, "accepted"));
+        uint64_t taken = (uint64_t)json_integer_value(json_object_get(params, "taken"));
         Error error = {};
 
         if (!input)
                 return;
+        if (taken <= accepted && accepted + input->shift <= input->sent) { /* the last that is heard of it */
+                input->accepted = MAX(input->accepted, accepted + input->shift);
+                input->taken = MAX(input->taken, taken + input->shift);
+        }
         (void)call_error_from_json(json_object_get(params, "error"), &error);
         input_close(input, &error);
 }

@@ -31,7 +31,7 @@ uint64_t stdin_lock_left(const StdinLock *lock) {
 }
 
 int stdin_lock_check(const StdinLock *lock, const char *token, uint64_t id, Error *reterr_error) {
-        uint64_t left;
+        uint64_t left, now, ago;
 
         if (!lock && !token)
                 return 0;
@@ -46,6 +46,14 @@ int stdin_lock_check(const StdinLock *lock, const char *token, uint64_t id, Erro
                                  ".%03" PRIu64 " s more",
                                  id, lock->holder, (int)lock->pid, left / USEC_PER_SEC,
                                  left % USEC_PER_SEC / USEC_PER_MSEC);
+        if (lock && strcmp(token, lock->token) == 0) {
+                now = clock_realtime_usec();
+                ago = now > lock->expires_usec ? now - lock->expires_usec : 0;
+                return error_set(reterr_error, ERROR_LOCKED,
+                                 "the lock of '%s' on the stdin of process %" PRIu64 " expired %" PRIu64
+                                 ".%03" PRIu64 " s ago; nobody holds it",
+                                 lock->holder, id, ago / USEC_PER_SEC, ago % USEC_PER_SEC / USEC_PER_MSEC);
+        }
         return error_set(reterr_error, ERROR_LOCKED,
                          "the lock on the stdin of process %" PRIu64
                          " has expired or was given back; nobody holds it",

@@ -39,8 +39,10 @@ static void writer_free(Writer *writer) {
 static void writer_fail(Writer *writer, const Error *error) {
         json_t *object;
 
-        object = json_pack("{s:s, s:s, s:{s:I, s:o}}", "jsonrpc", "2.0", "method", "stdin-closed", "params",
-                           "stream", (json_int_t)writer->stream.id, "error", error_to_json(error));
+        object = json_pack("{s:s, s:s, s:{s:I, s:I, s:I, s:o}}", "jsonrpc", "2.0", "method", "stdin-closed",
+                           "params", "stream", (json_int_t)writer->stream.id, "accepted",
+                           (json_int_t)writer->accepted, "taken", (json_int_t)writer_taken(writer), "error",
+                           error_to_json(error));
         if (object && writer->stream.client)
                 (void)client_send_json(writer->stream.client, object);
         json_decref(object);

@@ -142,6 +142,12 @@ class CliRead(PmuxTest):
             self.assertLess(time.monotonic() - began, 3.2, args)
             self.assertGreaterEqual(time.monotonic() - began, 2, args)
 
+    def test_what_is_not_read_in_time(self):
+        self.client().run(["/bin/sleep", "1000"], name="deaf")
+        for args, text in ((["deaf", "text"], None), (["deaf"], b"from stdin\n")):
+            done = self.cli("write", "--consumed", "--timeout", "300ms", *args, input=text)
+            self.assertEqual(done.returncode, 124, (args, done.stderr))
+
     def test_a_lock(self):
         self.cli("run", "-d", "-n", "held", "--", "cat", check=0)
         token = self.cli("lock", "--for", "1m", "--holder", "a test", "held", check=0).stdout.decode().strip()
@@ -153,6 +159,12 @@ class CliRead(PmuxTest):
         self.assertEqual(self.cli("ask", "--lock", token, "--line", "held", "mine", check=0).stdout, b"mine\n")
         self.cli("unlock", "held", token, check=0)
         self.cli("write", "held", "yes", check=0)
+        token = self.cli("lock", "--for", "400ms", "--holder", "a test", "held", check=0).stdout.decode().strip()
+        with subprocess.Popen(["sh", "-c", "printf 'part\n'; sleep 1; printf 'late\n'"], stdout=subprocess.PIPE) as pipe:
+            done = self.cli("write", "--lock", token, "held", stdin=pipe.stdout)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(b"lock of 'a test'", done.stderr)
+        self.assertIn(b"5 bytes were accepted before that", done.stderr)
         self.cli("write", "--consumed", "--timeout", "20s", "--eof", "held", "last", check=0)
         self.assertEqual(self.cli("read", "--eof", "--from", "start", "held", check=0).stdout,
-                         b"text\nstream\nmine\nyes\nlast\n")
+                         b"text\nstream\nmine\nyes\npart\nlast\n")

@@ -242,6 +242,40 @@ class Lock(PmuxTest):
         self.assertFalse(again["renewed"])
         client.stop(run["id"], now=True)
 
+    def test_a_stream_whose_lock_expires_on_the_way(self):
+        """What came before stays, the rest is refused with the reason, no frame is torn, and one can go on."""
+        client, other = self.client(), self.client()
+        run, subscription = client.run(["/bin/cat"], subscribe=True)
+        target, writer, piece = run["id"], random_key(), b"m" * 9_999 + b"\n"
+        token = client.lock_stdin(target, "slow typist", 600_000)
+        stream = client.open_stdin(target, writer=writer, lock=token)
+
+        def write_until_refused():
+            try:
+                stream.write(piece)
+                stream.wait_accepted()
+            except RpcError as error:
+                return error
+            return None
+        error = wait_until(write_until_refused, what="the lock to expire", interval=0.02)
+        self.assertEqual(error.name, "locked")
+        self.assertRegex(error.message, r"'slow typist'.* expired [0-9]+\.[0-9]{3} s ago")
+        self.assertGreater(stream.accepted, 0)
+        self.assertEqual(stream.accepted, stream.sent - len(piece), "all but the frame that was refused")
+        self.assert_locked(client.open_stdin, target, writer=writer, lock=token)
+        other.write(target, b"other\n")
+        self.daemon.kill_engine()
+        client = self.client()
+        message = self.assert_locked(client.open_stdin, target, writer=writer, lock=token)
+        self.assertIn("'slow typist'", message)
+        token = client.lock_stdin(target, "slow typist", 60_000_000)
+        again = client.open_stdin(target, writer=writer, lock=token)
+        self.assertEqual(again.accepted, stream.accepted)
+        again.sent = again.accepted
+        again.write(piece, eof=True)
+        data = data_of(client.subscribe(target).collect())
+        self.assertEqual(data, piece * (stream.accepted // len(piece)) + b"other\n" + piece)
+
     def test_it_outlasts_the_engine_and_the_daemon(self):
         client = self.client()
         run = client.run(["/bin/cat"], name="held")

@@ -802,6 +802,7 @@ class Client:
             stream._on_event(params)
         elif method == "stdin-closed":
             if isinstance(stream, StdinStream):
+                stream.accepted, stream.taken = params["accepted"], params["taken"]
                 stream.error = RpcError(params["error"])
 
     # Requests

@@ -51,6 +51,12 @@ START_TEST(one_that_is_over_binds_nobody_but_who_relies_on_it)
         ck_assert_int_eq(stdin_lock_check(&lock, NULL, 1, &error), 0);
         ck_assert_int_eq(stdin_lock_check(&lock, "mine", 1, &error), -EBUSY);
         ck_assert_ptr_nonnull(strstr(error.text, "nobody"));
+        ck_assert_ptr_nonnull(strstr(error.text, "of 'alice' on the stdin of process 1 expired 0."));
+        lock.expires_usec = clock_realtime_usec() - 7 * USEC_PER_SEC;
+        ck_assert_int_eq(stdin_lock_check(&lock, "mine", 1, &error), -EBUSY);
+        ck_assert_ptr_nonnull(strstr(error.text, "expired 7."));
+        ck_assert_int_eq(stdin_lock_check(&lock, "another", 1, &error), -EBUSY);
+        ck_assert_ptr_null(strstr(error.text, "alice"));
         ck_assert_int_eq(stdin_lock_check(NULL, "mine", 1, &error), -EBUSY);
 }
 END_TEST
