@@ -363,6 +363,8 @@ bool stdin_log_wrote_this(StdinLog *log, const StdinWriter *writer) {
 static uint64_t stdin_log_end_of(StdinLog *log, const KnownWriter *known, uint64_t count) {
         StdinRecord record;
 
+        if (known->accepted == 0 && !known->has_eof)
+                return log->accepted; /* it wrote nothing: behind all that others did */
         if (count < known->accepted && count > 0 &&
             stdin_index_writer(&log->index, log->path, &known->writer, count, &record, NULL) > 0)
                 return record.offset + MIN(record.length, count - record.position);

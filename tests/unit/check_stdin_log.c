@@ -245,6 +245,18 @@ START_TEST(more_writers_than_are_remembered_are_found_in_the_index)
 }
 END_TEST
 
+START_TEST(nothing_that_is_written_stands_behind_all_that_was)
+{
+        uint64_t end;
+
+        ck_assert_int_eq(say(&alice, 0, "hello", false), 0);
+        ck_assert_int_eq(stdin_log_accept(stdin_log, &bob, 0, "", 0, false, NULL, &end, NULL), 0);
+        ck_assert_uint_eq(end, 5);
+        ck_assert_int_eq(stdin_log_accept(stdin_log, NULL, 0, "", 0, false, NULL, &end, NULL), 0);
+        ck_assert_uint_eq(end, 5);
+}
+END_TEST
+
 START_TEST(one_who_writes_once_is_known_by_what_it_wrote)
 {
         StdinWriter same, other;
@@ -440,6 +452,7 @@ static Suite *stdin_log_suite(void) {
         tcase_add_test(tcase, a_writer_is_told_what_is_accepted_and_taken);
         tcase_add_test(tcase, a_writer_that_is_not_known_has_nothing);
         tcase_add_test(tcase, more_writers_than_are_remembered_are_found_in_the_index);
+        tcase_add_test(tcase, nothing_that_is_written_stands_behind_all_that_was);
         tcase_add_test(tcase, one_who_writes_once_is_known_by_what_it_wrote);
         tcase_add_test(tcase, an_end_of_file_comes_with_its_bytes_in_one_record);
         tcase_add_test(tcase, nothing_is_accepted_after_an_end_of_file_but_what_had_been);
