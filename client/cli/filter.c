@@ -63,6 +63,15 @@ int filter_init(Filter *filter, const FilterOptions *options, FilterFn fn, void 
         return r;
 }
 
+void filter_locate(Filter *filter, LocateFn fn, void *userdata) {
+        const Locate locate = { fn, userdata };
+
+        if (filter->decoder)
+                decoder_set_locate(filter->decoder, locate);
+        if (filter->json)
+                json_set_locate(filter->json, locate);
+}
+
 /* What the decoder gave. */
 static int hand_on(Filter *filter, const char *text, size_t size, PmuxError *reterr_error) {
         if (filter->json)

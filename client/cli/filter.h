@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "client/cli/cli.h"
+#include "client/libpmux/decoder.h"
 #include "client/libpmux/pmux-text.h"
 
 /* The rows of the options' table and the first of their values, which a verb's own begin behind. */
@@ -49,6 +50,9 @@ bool filter_options_any(const FilterOptions *options);
 /** filter_init() - @fn gets what comes out. Return: 0 or -errno. */
 int filter_init(Filter *filter, const FilterOptions *options, FilterFn fn, void *userdata,
                 PmuxError *reterr_error);
+
+/** filter_locate() - have errors name other offsets than those of filter_add(). */
+void filter_locate(Filter *filter, LocateFn fn, void *userdata);
 
 /** filter_add() - bytes that stand at 'offset'. Return: 0; -EILSEQ and others with an error; what fn
  * returned, with errno_value 0 in the error. */

@@ -175,6 +175,53 @@ bool read_params_to_the_end(const ReadParams *read) {
         return read->what && (strcmp(read->what, "eof") == 0 || strcmp(read->what, "quiet") == 0);
 }
 
+static uint64_t number_of(const json_t *result, const char *key) {
+        return (uint64_t)json_integer_value(json_object_get(result, key));
+}
+
+/* The offset in the log of a byte that was read. Where others wrote between, the daemon knows: a read of all
+ * up to that byte ends behind it. */
+static uint64_t locate_byte(uint64_t position, void *userdata) {
+        ReadParams *read = userdata;
+        const ReadPiece *piece = NULL;
+        json_auto_t *result = NULL;
+        uint64_t n, next;
+        PmuxError error;
+
+        for (size_t i = 0; i < read->n_pieces && read->pieces[i].begin <= position; i++)
+                piece = &read->pieces[i];
+        if (!piece)
+                return position;
+        n = position - piece->begin + 1;
+        if (!piece->apart || n > piece->size ||
+            cli_call_quietly(read->cli, "read",
+                             json_pack("{s:O, s:n, s:O*, s:I, s:s, s:I, s:I, s:i}", "target",
+                                       json_object_get(read->params, "target"), "cursor", "sources",
+                                       json_object_get(read->params, "sources"), "from",
+                                       (json_int_t)piece->from, "for", "exactly", "n", (json_int_t)n,
+                                       "max_bytes", (json_int_t)n, "timeout_usec", 0),
+                             &result, &error) < 0)
+                return piece->from + n - 1;
+        next = number_of(result, "next");
+        return number_of(result, "bytes") == n ? next - 1 : piece->from + n - 1;
+}
+
+/* Notes where the bytes of an answer stood. Return: 0, or the exit status after a complaint. */
+static int add_piece(ReadParams *read, const json_t *result) {
+        ReadPiece piece = { .size = number_of(result, "bytes"), .from = number_of(result, "from") };
+        ReadPiece *pieces;
+
+        if (read->n_pieces > 0)
+                piece.begin = read->pieces[read->n_pieces - 1].begin + read->pieces[read->n_pieces - 1].size;
+        piece.apart = number_of(result, "next") != piece.from + piece.size;
+        pieces = realloc(read->pieces, (read->n_pieces + 1) * sizeof(*pieces));
+        if (!pieces)
+                return cli_out_of_memory();
+        read->pieces = pieces;
+        read->pieces[read->n_pieces++] = piece;
+        return 0;
+}
+
 int read_params_ready(ReadParams *read) {
         bool in_pieces = read_params_to_the_end(read);
         PmuxError error;
@@ -190,6 +237,7 @@ int read_params_ready(ReadParams *read) {
                 r = filter_options_check(&read->filter_options, read->cli);
         if (r == 0 && filter_init(&read->filter, &read->filter_options, write_out, NULL, &error) < 0)
                 r = cli_fail(read->cli, &error);
+        filter_locate(&read->filter, locate_byte, read);
         read->deadline_usec = clock_monotonic_usec() + MIN(read->timeout_usec, UINT64_C(1) << 60);
         return r;
 }
@@ -211,6 +259,7 @@ int read_params_print(ReadParams *read, json_t *result, bool more) {
         const json_t *lost = json_object_get(result, "lost");
         PmuxError error;
         Error own = {};
+        int r;
 
         if (lost)
                 cli_complain("%lld bytes lost at offset %lld",
@@ -226,8 +275,11 @@ int read_params_print(ReadParams *read, json_t *result, bool more) {
         if (bytes_from_json(json_object_get(result, "data"), "data", &data, &own) < 0)
                 return cli_fail_error(read->cli, &own);
         if (filter_options_any(&read->filter_options)) {
-                if (filter_add(&read->filter, (uint64_t)json_integer_value(json_object_get(result, "from")),
-                               data.data, data.size, &error) < 0 &&
+                r = add_piece(read, result);
+                if (r != 0)
+                        return r;
+                if (filter_add(&read->filter, read->pieces[read->n_pieces - 1].begin, data.data, data.size,
+                               &error) < 0 &&
                     *error.code)
                         return cli_fail(read->cli, &error);
         } else {
@@ -254,6 +306,7 @@ int read_params_status(ReadParams *read, const json_t *result) {
 
 void read_params_deinit(ReadParams *read) {
         filter_deinit(&read->filter);
+        free(read->pieces);
         json_decref(read->params);
         read->params = NULL;
 }

@@ -31,6 +31,14 @@
                 "stdin", no_argument, NULL, READ_OPTION + 12                                                 \
         }
 
+/* What one answer had, for errors about what came of it. */
+typedef struct ReadPiece {
+        uint64_t begin; /* counted over all answers */
+        uint64_t size;
+        uint64_t from; /* in the log */
+        bool apart;    /* there are bytes of others between */
+} ReadPiece;
+
 typedef struct ReadParams {
         Cli *cli;       /* borrowed */
         json_t *params; /* owned */
@@ -41,6 +49,8 @@ typedef struct ReadParams {
         bool has_max;
         uint64_t timeout_usec;
         uint64_t deadline_usec; /* monotonic */
+        ReadPiece *pieces;      /* owned; where there is a filter */
+        size_t n_pieces;
 } ReadParams;
 
 /** read_params_init() - nothing is said yet. Return: 0, or the exit status after a complaint. */

@@ -38,6 +38,7 @@ struct PmuxDecoder {
         TextRun *runs; /* owned; where they stood */
         size_t n_runs;
         size_t runs_capacity;
+        Locate locate;
         int failed;  /* -errno once something was refused */
         Error error; /* of that */
         char name[NAME_SIZE];
@@ -115,6 +116,7 @@ static int on_invalid(PmuxDecoder *decoder, const Raw *raw, size_t at, size_t si
                 r = note(decoder, offset, sizeof(replacement) - 1, size);
                 return r < 0 ? r : add(decoder, replacement, sizeof(replacement) - 1);
         }
+        offset = locate(&decoder->locate, offset);
         (void)error_set(&decoder->error, ERROR_INVALID, "the byte 0x%02x at offset %llu is not valid %s",
                         raw->bytes[at], (unsigned long long)offset, decoder->name);
         decoder->error.errno_value = EILSEQ;
@@ -375,6 +377,10 @@ const char *decoder_text(const PmuxDecoder *decoder, size_t *ret_size, const Tex
         *ret_runs = decoder->runs;
         *ret_n_runs = decoder->n_runs;
         return decoder->text;
+}
+
+void decoder_set_locate(PmuxDecoder *decoder, Locate locate) {
+        decoder->locate = locate;
 }
 
 /* ---- making one ---- */

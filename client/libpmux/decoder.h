@@ -1,12 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Where the characters that a decoder gave stood as bytes. */
+/* Where the characters that a decoder gave stood as bytes, and where these stood elsewhere. */
 
 #include <stddef.h>
 #include <stdint.h>
 
 typedef struct PmuxDecoder PmuxDecoder;
+typedef struct PmuxJson PmuxJson;
+
+/* What an error is to name instead of the offset that the bytes were fed with. */
+typedef uint64_t (*LocateFn)(uint64_t offset, void *userdata);
+
+/* Whom to ask; fn NULL: nobody. */
+typedef struct Locate {
+        LocateFn fn;
+        void *userdata; /* borrowed */
+} Locate;
 
 /* Characters in a row of one size, which was so many bytes of the source for each, without a byte between. */
 typedef struct TextRun {
@@ -20,3 +30,12 @@ typedef struct TextRun {
  * PMUX_DECODE_OFFSETS. */
 const char *decoder_text(const PmuxDecoder *decoder, size_t *ret_size, const TextRun **ret_runs,
                          size_t *ret_n_runs);
+
+/** decoder_set_locate(), json_set_locate() - have the offsets in errors be others. */
+void decoder_set_locate(PmuxDecoder *decoder, Locate locate);
+void json_set_locate(PmuxJson *json, Locate locate);
+
+/** locate() - the offset to name. */
+static inline uint64_t locate(const Locate *whom, uint64_t offset) {
+        return whom->fn ? whom->fn(offset, whom->userdata) : offset;
+}

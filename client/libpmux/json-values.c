@@ -46,6 +46,7 @@ struct PmuxJson {
         Place *pieces; /* owned; of the value */
         size_t n_pieces;
         size_t pieces_capacity;
+        Locate locate;
         int failed; /* -errno for good */
         Error error;
 };
@@ -69,7 +70,7 @@ static uint64_t offset_of(const PmuxJson *json, size_t at) {
 
 static int refuse(PmuxJson *json, uint64_t offset, const char *why) {
         (void)error_set(&json->error, ERROR_INVALID, "what stands at offset %llu is not JSON: %s",
-                        (unsigned long long)offset, why);
+                        (unsigned long long)locate(&json->locate, offset), why);
         json->error.errno_value = EILSEQ;
         return -EILSEQ;
 }
@@ -83,7 +84,8 @@ static int keep(PmuxJson *json, const char *data, size_t size) {
         if (size > json->max_bytes - json->size)
                 return error_set(&json->error, ERROR_TOO_LARGE,
                                  "the JSON value at offset %llu is larger than %zu bytes",
-                                 (unsigned long long)offset_of(json, 0), json->max_bytes);
+                                 (unsigned long long)locate(&json->locate, offset_of(json, 0)),
+                                 json->max_bytes);
         while (capacity - json->size < size + 1)
                 capacity *= 2;
         if (capacity != json->capacity) {
@@ -292,6 +294,10 @@ int pmux_json_end(PmuxJson *json, PmuxError *reterr_error) {
         if (r == 0 && json->shape != SHAPE_NONE)
                 r = finish_value(json);
         return answer(json, r, reterr_error);
+}
+
+void json_set_locate(PmuxJson *json, Locate locate) {
+        json->locate = locate;
 }
 
 int pmux_json_new(PmuxJson **ret_json, size_t max_bytes, PmuxJsonFn fn, void *userdata,

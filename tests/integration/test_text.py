@@ -77,6 +77,26 @@ class Text(PmuxTest):
             done = self.cli("run", *options, "--", need("python3"), "-c", WRITER, repr([data]))
             self.assertIn(b"offset %d " % fault, done.stderr, name)
 
+    def test_the_offset_in_one_stream_beside_another(self):
+        """What a read takes of one stream is not in a row in the log where the other was written between."""
+        client = self.client()
+        out, err = ['["\u00e9",', " 1]\n", "[2,", " x]"], ["error\n", "and more\n", "", ""]
+        name = "both"
+        run, subscription = client.run([need("python3"), "-c", "import os, sys\nfor a, b in eval(sys.argv[1]):\n"
+                                        " for fd, text in ((1, a), (2, b)):\n"
+                                        "  os.write(fd, text.encode('latin-1')); sys.stdin.readline()\n",
+                                        repr(list(zip(out, err)))], name=name, subscribe=True)
+        for text in (t for pair in zip(out, err) for t in pair):  # one after the other, so that their order is known
+            if text:
+                subscription.read_until_bytes(text.encode("latin-1"))
+            client.write(name, b"\n")
+        self.ended(client, name, for_="empty")
+        fault = len("".join(out + err)) - 2
+        for args in (["--eof"], ["--exactly", "9999"], ["--eof", "--peek", "--timeout", "5s"]):
+            done = self.cli("read", "--stdout", "--from", "start", "--encoding", "latin-1", "--format", "json", *args, name)
+            self.assertIn(b"offset %d " % fault, done.stderr, args)
+            self.assertEqual(done.stdout.decode(), '["é",1]\n')
+
     def test_wrong_usage(self):
         self.write_pieces("x", b"")
         for args in (["--encoding", "klingon"], ["--invalid", "what"], ["--format", "xml"],
