@@ -132,7 +132,8 @@ static void client_batch_send(ClientSet *set) {
         set->batch_bytes = 0;
         if (!client || client->closed || client->failed)
                 return;
-        n = send(client->fd, set->batch, size, MSG_NOSIGNAL);
+        /* What the batch before it left over goes first, though the client may have made room meanwhile. */
+        n = evbuffer_get_length(client->out) > 0 ? 0 : send(client->fd, set->batch, size, MSG_NOSIGNAL);
         if (n < 0 && errno != EAGAIN && errno != EINTR) {
                 client_fail(client);
                 return;

@@ -347,6 +347,54 @@ START_TEST(a_frame_that_was_cut_arrives_whole)
 }
 END_TEST
 
+#define MANY_FRAMES 500
+#define SMALL_BYTES 10000
+
+static uint32_t n_numbered;
+
+/* Sends numbered frames, which go together, until the socket is full; then the client reads all there is. */
+static bool numbered_on_pump(ClientStream *stream) {
+        static uint8_t head[RECORD_HEADER_SIZE], data[SMALL_BYTES];
+
+        do {
+                le32_put(data, n_numbered++);
+                ck_assert_int_eq(
+                        client_send_data(stream->client, stream->id, head, sizeof(head), data, sizeof(data)),
+                        0);
+        } while (client_writable(stream->client) && n_numbered < MANY_FRAMES);
+        take_output();
+        return n_numbered < MANY_FRAMES;
+}
+
+static const ClientStreamOps numbered_ops = {
+        .on_frame = stream_on_frame,
+        .on_pump = numbered_on_pump,
+        .on_close = stream_on_close,
+};
+
+START_TEST(frames_stay_in_order_where_the_client_reads_while_they_are_sent)
+{
+        const size_t size = FRAME_HEADER_SIZE + RECORD_HEADER_SIZE + SMALL_BYTES;
+        uint32_t seen = 0;
+
+        greet();
+        n_numbered = 0;
+        ck_assert_int_eq(client_stream_attach(&streams[0], client, 1, &numbered_ops, NULL), 0);
+        for (unsigned i = 0; seen < MANY_FRAMES; i++) {
+                ck_assert_uint_lt(i, 10 * MANY_FRAMES);
+                if (n_numbered < MANY_FRAMES)
+                        client_stream_ready(&streams[0]);
+                turn();
+                take_output();
+                for (; n_output >= size; n_output -= size) {
+                        ck_assert_uint_eq(le32_get(output + FRAME_HEADER_SIZE + RECORD_HEADER_SIZE), seen);
+                        seen++;
+                        memmove(output, output + size, n_output - size);
+                }
+        }
+}
+END_TEST
+
 /* Says one small frame whenever it is asked: stream 1 an ACK, stream 2 data. */
 static bool small_on_pump(ClientStream *stream) {
         static const uint8_t payload[RECORD_HEADER_SIZE + 8];
@@ -467,6 +515,7 @@ static Suite *client_suite(void) {
         tcase_add_test(out, who_ends_in_the_turn_of_a_request_is_answered);
         tcase_add_test(out, two_streams_share_a_socket_that_was_full);
         tcase_add_test(out, a_frame_that_was_cut_arrives_whole);
+        tcase_add_test(out, frames_stay_in_order_where_the_client_reads_while_they_are_sent);
         tcase_add_test(out, small_frames_of_a_turn_go_in_one_write);
         tcase_add_test(out, what_may_wait_goes_with_what_may_not);
         tcase_add_test(out, what_may_wait_does_not_wait_for_ever);
