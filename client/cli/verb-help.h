@@ -70,6 +70,7 @@ static const VerbHelp verb_helps[] = {
                   "  --max N               give up if that takes more than N bytes (default 1M, at most 8M)\n"
                   "  --timeout T           exit 124; what there is is printed and read again next time\n"
                   "  --stdout, --stderr    only that one\n"
+                  "  --stdin               only what was written to its stdin (run --transcript)\n"
                   "  --encoding NAME       decode it to UTF-8: UTF-8, latin-1, ... (see iconv -l)\n"
                   "  --invalid WHAT        bytes that are no characters: replace (default), refuse\n"
                   "  --format json         it is JSON: print a value a line\n" },
@@ -87,6 +88,7 @@ static const VerbHelp verb_helps[] = {
                  "  --max N               give up if that takes more than N bytes (default 1M, at most 8M)\n"
                  "  --timeout T           exit 124; what there is is printed and read again next time\n"
                  "  --stdout, --stderr    only that one\n"
+                 "  --stdin               only what was written to its stdin (run --transcript)\n"
                  "  --encoding NAME       decode it to UTF-8: UTF-8, latin-1, ... (see iconv -l)\n"
                  "  --invalid WHAT        bytes that are no characters: replace (default), refuse\n"
                  "  --format json         it is JSON: print a value a line\n" },
