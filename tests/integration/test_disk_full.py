@@ -4,7 +4,7 @@
 import os
 import subprocess
 
-from pmux_client import K_DATA, K_EXIT, K_GAP, RpcError
+from pmux_client import K_DATA, K_EXIT, K_GAP, K_WRITER, NULL, STDIN, STDOUT, RpcError
 from pmux_daemon import wait_until
 from pmux_test import PmuxTest, program
 
@@ -170,3 +170,75 @@ class DiskFull(PmuxTest):
         self.assert_right_bytes(records, 12 * MIB)
         last = [r for r in records if r.kind in (K_DATA, K_GAP)][-1]
         self.assertEqual(last.kind, K_DATA, "the newest output was discarded though older was kept")
+
+    # ---- with a transcript ----
+
+    def write_by_command(self, p, text):
+        """What a client of its own writes; its pid, and whether it was accepted: else it says why."""
+        process = self.daemon.cli_start("write", "-N", "--timeout", "2s", str(p), text)
+        _, said = process.communicate(timeout=30)
+        if process.returncode != 0:
+            self.assertIn(process.returncode, (1, 124), said)
+            self.assertRegex(said.decode(), "space|room|disk", "a reason is given")
+        return process.pid, process.returncode == 0
+
+    def assert_transcript(self, records, written):
+        """Whose bytes they are is right or not known; each accepted byte stands there once, in order."""
+        who, whole = None, b""
+        for record in records:
+            if record.kind == K_WRITER:
+                who = record.arg
+            elif record.kind == K_DATA and record.source == STDIN:
+                for at in range(len(record.data)):
+                    pid = next(pid for pid, begin, end in written if begin <= len(whole) + at < end)
+                    self.assertIn(who, (pid, 0), "byte %d" % (len(whole) + at))
+                whole += record.data
+        return whole
+
+    def transcript_on_a_full_disk(self, mode, room):
+        client = self.client(reconnect=True)
+        p = client.run(["/bin/cat"], transcript=True, full_disk=mode, retention_bytes=64 * MIB)["id"]
+        written, text, n_refused = [], b"", 0
+
+        def write(letter, n=3000):
+            nonlocal text, n_refused
+            pid, accepted = self.write_by_command(p, letter * n)
+            if accepted:
+                written.append((pid, len(text), len(text) + n))
+                text += letter.encode() * n
+            n_refused += not accepted
+            return accepted
+        for letter in "ab":
+            self.assertTrue(write(letter))
+        client.read(p, cursor=NULL, from_=0, for_="exactly", n=6000)
+        self.leave(room)
+        for letter in "cdefg":
+            write(letter, 100_000)
+            client.call("version")  # nobody hangs
+            if letter == "e":
+                self.fill()
+                self.daemon.kill_engine()
+        os.unlink(self.ballast)
+        wait_until(lambda: client.show(p)["stdin_log"]["queued"] == 0, what="the input to go on by itself")
+        for letter in "hi":
+            wait_until(lambda letter=letter: write(letter), what="room again")
+        client.close_stdin(p)
+        self.ended(client, p, timeout=60, for_="empty")
+        records = client.subscribe(p, from_=0, sources=["stdout", "stderr", "stdin"]).collect()
+        self.assertEqual(self.assert_transcript(records, written), text)
+        known = len([r for r in records if r.kind == K_WRITER and r.arg != 0])
+        self.assertGreaterEqual(known, 3, "those with room were told apart")
+        self.assertGreater(n_refused, 0, "there was no room for all of it")
+        output = b"".join(r.data for r in records if r.kind == K_DATA and r.source == STDOUT)
+        lost = sum(r.arg for r in records if r.kind == K_GAP)
+        self.assertEqual(len(output) + lost, len(text))
+        if lost == 0:
+            self.assertEqual(output, text)
+
+    def test_a_transcript_on_a_full_disk_that_waits(self):
+        for room in (0, 150_000, 250_000, 400_000):  # for nothing; for the input, its copy, and what comes of it
+            self.transcript_on_a_full_disk("wait", room)
+
+    def test_a_transcript_on_a_full_disk_that_discards(self):
+        for room in (0, 150_000, 250_000, 400_000):
+            self.transcript_on_a_full_disk("discard", room)

@@ -4,7 +4,7 @@
 import os
 import threading
 
-from pmux_client import K_DATA, K_START, K_WRITER, STDIN, STDOUT, random_key
+from pmux_client import K_DATA, K_GAP, K_START, K_WRITER, STDIN, STDOUT, random_key
 from pmux_daemon import wait_until
 from pmux_test import PmuxTest, Sequence, scale
 
@@ -156,6 +156,38 @@ class Transcript(PmuxTest):
         self.assertTrue(text.endswith(b"zzthe end"))
         self.assertLess(len(text), 300_000)
         self.assertGreater(client.show(run["id"])["log"]["end"], 4 * MIB)
+
+    def test_who_wrote_what_while_retention_drops_the_rest(self):
+        """Of many writers and an engine that is killed among them: what is kept is the end of it, each piece its writer's."""
+        client = self.client(reconnect=True)
+        p = client.run(["/bin/cat"], transcript=True, retention_bytes=64 << 10)["id"]
+        pids, whole = {}, b""
+        for i in range(24):
+            letter = bytes([65 + i])
+            writer = self.daemon.cli_start("write", "-N", str(p), (letter * 8192).decode())
+            _, said = writer.communicate(timeout=30)
+            self.assertEqual(writer.returncode, 0, said)
+            pids[letter] = writer.pid
+            whole += letter * 8192
+            if i % 8 == 5:
+                self.daemon.kill_engine()
+        client.close_stdin(p)
+        self.ended(client, p, for_="empty")
+        records = client.subscribe(p, from_=0, sources=ALL).collect()
+        who, n_known, kept = None, 0, b""
+        for record in records:
+            if record.kind == K_WRITER:
+                who = record.arg
+            elif record.kind == K_DATA and record.source == STDIN:
+                if who is not None:  # whose piece was cut by retention is not known
+                    self.assertEqual({pids[bytes([byte])] for byte in set(record.data)}, {who})
+                    n_known += 1
+                kept += record.data
+        self.assertTrue(whole.endswith(kept) and len(kept) >= 16384, len(kept))
+        self.assertGreaterEqual(n_known, 2)
+        gaps = [r for r in records if r.kind == K_GAP]
+        self.assertEqual((gaps[0].offset, len(gaps)), (0, 1), "what is missing is said, and where")
+        self.assertEqual(gaps[0].arg + sum(len(r.data) for r in records if r.kind == K_DATA), 2 * len(whole))
 
     def test_input_before_the_program_runs(self):
         """All that is written while a start is under way stands behind the record of the start."""
