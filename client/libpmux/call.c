@@ -13,6 +13,7 @@
 #include "client/libpmux/connection.h"
 #include "client/libpmux/events.h"
 #include "client/libpmux/input.h"
+#include "client/libpmux/pmux-read.h"
 #include "common/bytes.h"
 #include "common/clock.h"
 #include "common/fd.h"
@@ -426,6 +427,12 @@ json_t *target_to_json(const char *target) {
         if (is_id && strlen(target) < 19)
                 return json_integer((json_int_t)strtoll(target, NULL, 10));
         return bytes_string_to_json(target);
+}
+
+json_t *sources_to_json(unsigned flags) {
+        return json_pack("[s*, s*, s*]", flags & PMUX_READ_STDOUT ? "stdout" : NULL,
+                         flags & PMUX_READ_STDERR ? "stderr" : NULL,
+                         flags & PMUX_READ_STDIN ? "stdin" : NULL);
 }
 
 int params_set_target(json_t *params, const char *target) {

@@ -52,3 +52,6 @@ int params_set_target(json_t *params, const char *target);
 
 /** target_to_json() - a target as the protocol takes it; NULL when out of memory. */
 json_t *target_to_json(const char *target);
+
+/** sources_to_json() - the streams that PMUX_READ_… flags choose; NULL when out of memory. */
+json_t *sources_to_json(unsigned flags);

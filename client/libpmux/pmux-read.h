@@ -35,8 +35,9 @@ typedef enum PmuxFor {
 #define PMUX_READ_PEEK (1u << 1)      /* the cursor stays */
 #define PMUX_READ_FROM (1u << 2)      /* begin at 'from', not at the cursor */
 #define PMUX_READ_AT_ONCE (1u << 3)   /* do not wait: what is not there now is a timeout */
-#define PMUX_READ_STDOUT (1u << 4)    /* that one; neither or both of these: both */
+#define PMUX_READ_STDOUT (1u << 4)    /* those of the three that are given; none: stdout and stderr */
 #define PMUX_READ_STDERR (1u << 5)
+#define PMUX_READ_STDIN (1u << 6) /* what was written to it; only where there is a transcript */
 
 /** Zero-initialise, then set 'size' to sizeof(PmuxReadOptions) and whatever is wanted. */
 typedef struct PmuxReadOptions {

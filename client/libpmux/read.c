@@ -27,6 +27,8 @@ static void set_number(json_t *params, const char *key, uint64_t value) {
 }
 
 static void set_place(json_t *params, const PmuxReadOptions *options) {
+        unsigned sources = options->flags & (PMUX_READ_STDOUT | PMUX_READ_STDERR | PMUX_READ_STDIN);
+
         if (options->flags & PMUX_READ_NO_CURSOR)
                 (void)json_object_set_new(params, "cursor", json_null());
         else if (options->cursor)
@@ -37,10 +39,8 @@ static void set_place(json_t *params, const PmuxReadOptions *options) {
                 set_number(params, "run", options->run);
         if (options->flags & PMUX_READ_PEEK)
                 (void)json_object_set_new(params, "peek", json_true());
-        if (options->flags & PMUX_READ_STDOUT && !(options->flags & PMUX_READ_STDERR))
-                (void)json_object_set_new(params, "sources", json_pack("[s]", "stdout"));
-        if (options->flags & PMUX_READ_STDERR && !(options->flags & PMUX_READ_STDOUT))
-                (void)json_object_set_new(params, "sources", json_pack("[s]", "stderr"));
+        if (sources != 0 && sources != (PMUX_READ_STDOUT | PMUX_READ_STDERR))
+                (void)json_object_set_new(params, "sources", sources_to_json(sources));
 }
 
 static int set_what(json_t *params, const PmuxReadOptions *options, Error *reterr_error) {

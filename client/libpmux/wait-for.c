@@ -66,7 +66,7 @@ static int set_what(json_t *object, const PmuxCondition *condition, Error *reter
 }
 
 static int set_where(json_t *object, const PmuxCondition *condition) {
-        unsigned sources = condition->flags & (PMUX_READ_STDOUT | PMUX_READ_STDERR);
+        unsigned sources = condition->flags & (PMUX_READ_STDOUT | PMUX_READ_STDERR | PMUX_READ_STDIN);
         int r = 0;
 
         if (condition->targets)
@@ -74,9 +74,8 @@ static int set_where(json_t *object, const PmuxCondition *condition) {
         if (r == 0 && condition->flags & PMUX_READ_FROM)
                 r = condition->from == PMUX_CURSOR_END ? set_new(object, "from", json_string("end"))
                                                        : set_number(object, "from", condition->from);
-        if (r == 0 && (sources == PMUX_READ_STDOUT || sources == PMUX_READ_STDERR))
-                r = set_new(object, "sources",
-                            json_pack("[s]", sources == PMUX_READ_STDOUT ? "stdout" : "stderr"));
+        if (r == 0 && sources != 0 && sources != (PMUX_READ_STDOUT | PMUX_READ_STDERR))
+                r = set_new(object, "sources", sources_to_json(sources));
         return r;
 }
 

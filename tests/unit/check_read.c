@@ -90,6 +90,37 @@ START_TEST(a_request_says_what_is_wanted)
 }
 END_TEST
 
+START_TEST(the_streams_are_those_that_are_named)
+{
+        static const struct {
+                unsigned flags;
+                const char *sources;
+        } rows[] = {
+                { 0, NULL },
+                { PMUX_READ_STDOUT, "[\"stdout\"]" },
+                { PMUX_READ_STDIN, "[\"stdin\"]" },
+                { PMUX_READ_STDERR | PMUX_READ_STDIN, "[\"stderr\",\"stdin\"]" },
+                { PMUX_READ_STDOUT | PMUX_READ_STDERR, NULL },
+                { PMUX_READ_STDOUT | PMUX_READ_STDERR | PMUX_READ_STDIN,
+                  "[\"stdout\",\"stderr\",\"stdin\"]" },
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+                const PmuxReadOptions options = { .size = sizeof(options), .flags = rows[i].flags };
+                json_t *request, *sources;
+                char *text;
+
+                ck_assert_int_eq(pmux_read_start(pmux, "7", &options, on_read, &fake, NULL, NULL), 0);
+                request = fake_read_request(&fake, "read");
+                sources = json_object_get(json_object_get(request, "params"), "sources");
+                text = sources ? json_dumps(sources, JSON_COMPACT) : NULL;
+                ck_assert_pstr_eq(text, rows[i].sources);
+                free(text);
+                json_decref(request);
+        }
+}
+END_TEST
+
 START_TEST(an_answer_has_types)
 {
         read_with(NULL, "{\"reason\":\"satisfied\",\"data\":\"a\\u0000b\",\"bytes\":3,\"from\":10,\"next\":"
@@ -251,6 +282,7 @@ static Suite *read_suite(void) {
 
         tcase_add_checked_fixture(tcase, setup, teardown);
         tcase_add_test(tcase, a_request_says_what_is_wanted);
+        tcase_add_test(tcase, the_streams_are_those_that_are_named);
         tcase_add_test(tcase, an_answer_has_types);
         tcase_add_test(tcase, an_end_before_its_time_carries_what_there_was);
         tcase_add_test(tcase, an_end_that_was_waited_for_is_none);
