@@ -240,16 +240,22 @@ class Reading(PmuxTest):
         self.assertEqual(client.read(p, cursor="one more", key=key)["data"], b"text")
 
     def test_a_client_that_leaves_consumes_nothing(self):
+        """Not what it had gathered by then either."""
         client = self.client()
-        p = self.sh(client, ECHO)["id"]
-        other = self.daemon.client()
-        other.submit_read(p, for_="line")
-        wait_until(lambda: client.show(p)["subscribers"], what="the read to wait")
-        other.close()
-        self.daemon.clients.remove(other)
-        wait_until(lambda: not client.show(p)["subscribers"], what="the read to be gone")
-        client.write(p, b"1\n")
-        self.assertEqual(client.read(p, for_="line")["data"], b"got 1\n")
+        p = client.run(["/bin/cat"])["id"]
+        for begun in ("", "half "):
+            other = self.daemon.client()
+            other.submit_read(p, for_="line")
+            wait_until(lambda: client.show(p)["subscribers"], what="the read to wait")
+            if begun:
+                client.write(p, begun)
+                client.read(p, cursor=NULL, from_="start", for_="exactly", n=len(begun))  # and so had the other
+            other.close()
+            self.daemon.clients.remove(other)
+            wait_until(lambda: not client.show(p)["subscribers"], what="the read to be gone")
+            self.assertEqual(client.cursors(p), {})
+        client.write(p, b"a line\n")
+        self.assertEqual(client.read(p, for_="line")["data"], b"half a line\n")
 
     def test_removal_while_a_read_waits(self):
         client, other = self.client(), self.client()

@@ -135,6 +135,11 @@ class Consumed(PmuxTest):
             done = client.write(run["id"], b"x" * 1000, eof=True, consumed=True)
             self.assertEqual(done["taken"], 1000)
             client.stop(run["id"], now=True)
+        run = self.sh(client, "sleep 0.1; wc -c; exec sleep 1000")  # more than a pipe holds: the rest comes first
+        done = client.write(run["id"], b"x" * 500_000, eof=True, drain=True)
+        self.assertEqual(done["taken"], 500_000)
+        self.assertEqual(client.read(run["id"], for_="line")["data"], b"500000\n")
+        client.stop(run["id"], now=True)
 
     def test_consumed_that_never_comes(self):
         client = self.client()
