@@ -99,7 +99,9 @@ class KillsUnderCalls(PmuxTest):
         self.assertEqual(got["from"], at, kind)
         self.assertEqual(got["data"], text[at:at + len(got["data"])], kind)
         self.assertNotIn("lost", got)
-        if kind == "timeout":
+        if kind == "timeout" and got["reason"] == "satisfied":  # of so much that it has all been written by now
+            wanted = at + (8 << 20)
+        elif kind == "timeout":
             self.assertEqual((got["reason"], got["next"]), ("timeout", at))
             return
         self.assertEqual(got["reason"], "satisfied")
@@ -152,7 +154,7 @@ class KillsUnderCalls(PmuxTest):
         writers = [{"process": cat, "who": i, "n": 0, "pieces": []} for i in range(2)]
         threads = [self.work(self.read_on, place) for place in places] + [self.work(self.ask_once, asked)]
         threads += [self.work(self.write_once, writer) for writer in writers] + [self.work(self.batch_once)]
-        self.kill_for(scale(2, 3, 300))
+        self.kill_for(scale(2, 3, 110))
         self.over.set()
         for thread in threads:
             thread.join(120)
