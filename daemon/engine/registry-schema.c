@@ -39,8 +39,8 @@ static const char *const migrations[] = {
         " offset INTEGER NOT NULL, PRIMARY KEY(process, name)) WITHOUT ROWID;"
         "CREATE TABLE read_key(id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, time_usec INTEGER NOT NULL,"
         " process INTEGER NOT NULL, offset INTEGER NOT NULL, answer BLOB);",
-        "ALTER TABLE key ADD COLUMN digest INTEGER NOT NULL DEFAULT 0;"
-        "ALTER TABLE read_key ADD COLUMN digest INTEGER NOT NULL DEFAULT 0;",
+        ("ALTER TABLE key ADD COLUMN digest INTEGER NOT NULL DEFAULT 0;"
+         "ALTER TABLE read_key ADD COLUMN digest INTEGER NOT NULL DEFAULT 0;"),
 };
 
 #define RUN_COLUMN(type, name, field) ", " #name
