@@ -34,10 +34,11 @@
         /* engine to keeper */                                                                               \
         X(SPAWN, 32)  /* process, run, flags (KEEPER_SPAWN_*); fds: see KEEPER_SPAWN_* */                    \
         X(PUT, 33)    /* label, process, run; 1 fd, replaces one of the same label, process and run */       \
-        X(DROP, 34)   /* label, process, run: close it; harmless if it is not there */                       \
+        X(DROP, 34)   /* label, process, run, flags (KEEPER_LABEL_BIT of further ones): close them; harmless \
+                         if they are not there */                                                            \
         X(SIGNAL, 35) /* process, run, signal, flags (1: the process group): kill(2) the main process if not \
                          reaped */                                                                           \
-        X(FORGET, 36) /* process, run: its end or failure is recorded durably */                             \
+        X(FORGET, 36) /* process, run: its end or failure is recorded durably; flags as of DROP */           \
         X(PONG, 37)   /* */                                                                                  \
         X(STOPPED, 38) /* no process is left: exit with status 0 */                                          \
         X(UPGRADE, 39) /* text: path of the binary to execute in place, empty: the same path as now */       \
@@ -60,6 +61,8 @@ typedef enum KeeperLabel {
         KEEPER_LABEL_DISCARD,  /* a memfd whose size counts bytes that a full disk made us discard */
         KEEPER_LABEL_N_,
 } KeeperLabel;
+
+#define KEEPER_LABEL_BIT(label) (UINT32_C(1) << (label))
 
 typedef enum KeeperChildState {
         KEEPER_CHILD_NONE,

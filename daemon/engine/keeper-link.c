@@ -250,9 +250,28 @@ KeeperLink *keeper_link_free(KeeperLink *link) {
         return NULL;
 }
 
+/* What the keeper may forget of one run usually comes together, and goes in one message. Return: whether it
+ * was added to the one that was queued last. */
+static bool keeper_link_join(KeeperLink *link, const KeeperMessage *message) {
+        KeeperMessage *last;
+
+        if (list_empty(&link->queue) || message_is_urgent(message))
+                return false;
+        last = &CONTAINER_OF(link->queue.prev, QueuedMessage, link)->message;
+        if (message_is_urgent(last) || last->process != message->process || last->run != message->run)
+                return false;
+        last->flags |= KEEPER_LABEL_BIT(last->label) | KEEPER_LABEL_BIT(message->label);
+        last->label = KEEPER_LABEL_NONE;
+        if (message->type == KEEPER_FORGET)
+                last->type = KEEPER_FORGET;
+        return true;
+}
+
 int keeper_link_queue(KeeperLink *link, const KeeperMessage *message, const int *fds, size_t n_fds) {
         QueuedMessage *queued;
 
+        if (keeper_link_join(link, message))
+                return 0;
         queued = calloc(1, sizeof(*queued));
         if (!queued) {
                 for (size_t i = 0; i < n_fds; i++)

@@ -157,9 +157,21 @@ static int request_signal(Keeper *keeper, const KeeperMessage *message) {
         return 0;
 }
 
+static int request_drop(Keeper *keeper, const KeeperMessage *message) {
+        uint32_t bits = message->flags;
+
+        if (message->label < KEEPER_LABEL_N_)
+                bits |= KEEPER_LABEL_BIT(message->label);
+        for (uint32_t label = KEEPER_LABEL_NONE + 1; label < KEEPER_LABEL_N_; label++)
+                if (bits & KEEPER_LABEL_BIT(label))
+                        bag_drop(&keeper->bag, message->process, message->run, label);
+        return 0;
+}
+
 static int request_forget(Keeper *keeper, const KeeperMessage *message) {
         Child *child = child_table_find(&keeper->children, message->process, message->run);
 
+        (void)request_drop(keeper, message);
         if (child && child->state != KEEPER_CHILD_RUNNING)
                 (void)child_remove(&keeper->children, child);
         return 0;
@@ -182,8 +194,7 @@ static int request_dispatch(Keeper *keeper, const KeeperMessage *message, Passed
         case KEEPER_PUT:
                 return request_put(keeper, message, passed, r);
         case KEEPER_DROP:
-                bag_drop(&keeper->bag, message->process, message->run, message->label);
-                return 0;
+                return request_drop(keeper, message);
         case KEEPER_SIGNAL:
                 return request_signal(keeper, message);
         case KEEPER_FORGET:

@@ -208,6 +208,12 @@ static void fake_spawn(const KeeperMessage *message, int *fds, size_t n_fds) {
                 fake_child_began(child);
 }
 
+static void fake_drop(const KeeperMessage *message) {
+        for (unsigned label = 1; label < KEEPER_LABEL_N_; label++)
+                if ((message->flags | KEEPER_LABEL_BIT(message->label)) & KEEPER_LABEL_BIT(label))
+                        fake_bag_drop(label, message->process, message->run);
+}
+
 static void fake_on_message(const KeeperMessage *message, int *fds, size_t n_fds) {
         KeeperMessage answer = { .type = KEEPER_SIGNALLED, .process = message->process, .run = message->run };
         FakeChild *child = message->process ? fake_child(message->process, message->run) : NULL;
@@ -221,7 +227,7 @@ static void fake_on_message(const KeeperMessage *message, int *fds, size_t n_fds
                 fake_bag_put(message->label, message->process, message->run, TAKE_FD(fds[0]));
                 break;
         case KEEPER_DROP:
-                fake_bag_drop(message->label, message->process, message->run);
+                fake_drop(message);
                 break;
         case KEEPER_SIGNAL:
                 answer.error = child && child->alive ? 0 : ESRCH;
@@ -230,6 +236,7 @@ static void fake_on_message(const KeeperMessage *message, int *fds, size_t n_fds
                         fake_child_signal(child, message->signal);
                 break;
         case KEEPER_FORGET:
+                fake_drop(message);
                 if (child) {
                         child->forgotten = true;
                         fake_child_tidy(child);

@@ -247,6 +247,46 @@ START_TEST(what_is_queued_goes_out_at_the_flush_in_order)
 }
 END_TEST
 
+static void forget(uint64_t process, uint32_t run) {
+        const KeeperMessage message = { .type = KEEPER_FORGET, .process = process, .run = run };
+
+        keeper_link_tell(link_to_keeper, &message);
+}
+
+START_TEST(what_the_keeper_may_forget_of_a_run_goes_in_one_message)
+{
+        static const struct {
+                KeeperMessageType type;
+                uint32_t run, labels;
+        } wanted[] = {
+                { KEEPER_FORGET, 1,
+                  KEEPER_LABEL_BIT(KEEPER_LABEL_STDIN) | KEEPER_LABEL_BIT(KEEPER_LABEL_STDOUT) },
+                { KEEPER_DROP, 2, KEEPER_LABEL_BIT(KEEPER_LABEL_STDERR) },
+                { KEEPER_DROP, 1, KEEPER_LABEL_BIT(KEEPER_LABEL_STDERR) },
+        };
+        KeeperMessage message;
+        int fds[FD_PASS_MAX];
+        size_t n;
+
+        tell(KEEPER_READY, 0, 0, 0, -1);
+        ck_assert_int_eq(take_up(), 0);
+        keeper_link_drop(link_to_keeper, KEEPER_LABEL_STDIN, 1, 1);
+        forget(1, 1);
+        keeper_link_drop(link_to_keeper, KEEPER_LABEL_STDOUT, 1, 1);
+        keeper_link_drop(link_to_keeper, KEEPER_LABEL_STDERR, 1, 2);
+        keeper_link_drop(link_to_keeper, KEEPER_LABEL_STDERR, 1, 1); /* another one came between */
+        keeper_link_flush(link_to_keeper);
+        ck_assert_int_eq(fd_set_nonblock(keeper_fd, true), 0);
+        for (size_t i = 0; i < ARRAY_SIZE(wanted); i++) {
+                ck_assert_int_eq(keeper_message_receive(keeper_fd, &message, fds, &n), 1);
+                ck_assert_uint_eq(message.type, wanted[i].type);
+                ck_assert_uint_eq(message.run, wanted[i].run);
+                ck_assert_uint_eq((message.flags | KEEPER_LABEL_BIT(message.label)) & ~1u, wanted[i].labels);
+        }
+        ck_assert_int_eq(keeper_message_receive(keeper_fd, &message, fds, &n), -EAGAIN);
+}
+END_TEST
+
 START_TEST(a_put_does_not_wait_for_the_flush)
 {
         KeeperMessage message;
@@ -275,6 +315,7 @@ static Suite *keeper_link_suite(void) {
         tcase_add_test(hand, an_empty_handover_holds_nothing);
         tcase_add_test(hand, a_handover_that_breaks_off_leaves_nothing);
         tcase_add_test(messages, messages_come_in_and_the_end_is_told);
+        tcase_add_test(messages, what_the_keeper_may_forget_of_a_run_goes_in_one_message);
         tcase_add_test(messages, what_is_queued_goes_out_at_the_flush_in_order);
         tcase_add_test(messages, a_put_does_not_wait_for_the_flush);
         suite_add_tcase(suite, hand);

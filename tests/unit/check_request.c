@@ -232,6 +232,35 @@ START_TEST(what_is_dropped_is_closed_and_what_is_put_twice_replaced)
 }
 END_TEST
 
+START_TEST(one_message_can_close_several_and_forget_the_run)
+{
+        static const uint32_t labels[] = { KEEPER_LABEL_STDIN, KEEPER_LABEL_STDOUT, KEEPER_LABEL_STDERR };
+        int pipes[3][2];
+        char byte;
+
+        for (unsigned i = 0; i < 3; i++) {
+                ck_assert_int_eq(pipe2(pipes[i], O_CLOEXEC), 0);
+                put(labels[i], 7, 1, pipes[i][1]);
+        }
+        fixture_send(&(KeeperMessage){ .type = KEEPER_DROP,
+                                       .label = KEEPER_LABEL_STDIN,
+                                       .process = 7,
+                                       .run = 1,
+                                       .flags = KEEPER_LABEL_BIT(KEEPER_LABEL_STDOUT) },
+                     NULL, 0);
+        fixture_send(&(KeeperMessage){ .type = KEEPER_FORGET,
+                                       .process = 7,
+                                       .run = 1,
+                                       .flags = KEEPER_LABEL_BIT(KEEPER_LABEL_STDERR) },
+                     NULL, 0);
+        for (unsigned i = 0; i < 3; i++) {
+                fixture_await(pipes[i][0], POLLIN);
+                ck_assert_int_eq(read(pipes[i][0], &byte, 1), 0);
+                (void)fd_close(pipes[i][0]);
+        }
+}
+END_TEST
+
 START_TEST(a_running_child_is_not_forgotten)
 {
         int in, out;
@@ -483,6 +512,7 @@ static Suite *request_suite(void) {
         tcase_add_checked_fixture(others, setup, fixture_teardown);
         tcase_set_timeout(others, 60);
         tcase_add_test(others, what_is_dropped_is_closed_and_what_is_put_twice_replaced);
+        tcase_add_test(others, one_message_can_close_several_and_forget_the_run);
         tcase_add_test(others, a_running_child_is_not_forgotten);
         tcase_add_test(others, a_signal_reaches_the_child_or_its_group);
         tcase_add_test(others, an_orphan_that_ends_is_hinted_at);
