@@ -100,14 +100,17 @@ void client_on_writable(evutil_socket_t fd, short what, void *userdata) {
         client_resume(client);
 }
 
+static void client_flush(Client *client) {
+        list_remove(&client->flush_link);
+        if (client_write_out(client) < 0)
+                client_close(client);
+        else
+                client_resume(client);
+}
+
 void client_set_flush(ClientSet *set) {
-        LIST_FOREACH(Client, client, &set->flush, flush_link) {
-                list_remove(&client->flush_link);
-                if (client_write_out(client) < 0)
-                        client_close(client);
-                else
-                        client_resume(client);
-        }
+        LIST_FOREACH(Client, client, &set->flush, flush_link)
+                client_flush(client);
 }
 
 static void client_needs_flush(Client *client) {
@@ -178,15 +181,42 @@ static void client_batch_done(Client *client) {
                 client_batch_send(client->set);
 }
 
+/* Whether what is queued may go out in one write with what the client's streams have to say in this turn. */
+static bool client_can_join(const Client *client) {
+        size_t size = evbuffer_get_length(client->out);
+
+        return size > 0 && size <= LIMIT_BATCH_BYTES / 2 && client->greeted && !client->closing &&
+               !client->closed && !client->failed && !event_pending(client->write_event, EV_WRITE, NULL);
+}
+
+static bool client_has_ready_stream(const Client *client) {
+        LIST_FOREACH(ClientStream, stream, &client->streams, link)
+                if (list_linked(&stream->ready_link))
+                        return true;
+        return false;
+}
+
+/* The replies begin the batch: they were said before what its streams will say. */
+static void client_join(Client *client) {
+        size_t size = evbuffer_get_length(client->out);
+
+        if (client->set->batch_client != client && client_can_join(client))
+                (void)evbuffer_remove(client->out, client_batch_take(client, size), size);
+}
+
 void client_set_pump(ClientSet *set) {
         List again;
 
+        LIST_FOREACH(Client, client, &set->flush, flush_link)
+                if (!client_can_join(client) || !client_has_ready_stream(client))
+                        client_flush(client);
         list_init(&again);
         set->pumping = true;
         while (!list_empty(&set->ready)) {
                 ClientStream *stream = CONTAINER_OF(set->ready.next, ClientStream, ready_link);
 
                 list_remove(&stream->ready_link);
+                client_join(stream->client);
                 if (!client_writable(stream->client))
                         stream->blocked = true;
                 else if (stream->ops->on_pump(stream))

@@ -105,8 +105,8 @@ void client_set_deinit(ClientSet *set);
 /** client_set_flush() - send the control frames that were queued in this turn: after the registry's commit.
  */
 void client_set_flush(ClientSet *set);
-/** client_set_pump() - let the streams that are ready send; those with more to do at once stay in set->ready.
- */
+/** client_set_pump() - let the streams that are ready send, behind the control frames of their clients; those
+ * with more to do at once stay in set->ready. */
 void client_set_pump(ClientSet *set);
 /** client_set_reap() - free the connections that were closed in this turn. */
 void client_set_reap(ClientSet *set);

@@ -214,6 +214,8 @@ static void engine_do_chore(Engine *engine) {
         supervisor_do_chore(&engine->supervisor);
         if (supervisor_has_chores(&engine->supervisor))
                 event_active(engine->chores, EV_TIMEOUT, 0);
+        else
+                (void)event_del(engine->chores); /* it may have been set anew meanwhile */
 }
 
 /* Everything that this turn decided is stored, then told. Return: whether there is more to do at once. */
@@ -235,7 +237,6 @@ static bool engine_finish_turn(Engine *engine) {
                         return false;
                 }
                 keeper_link_flush_urgent(engine->link);
-                client_set_flush(&engine->clients);
                 client_set_pump(&engine->clients);
                 client_set_flush(&engine->clients);
                 engine_tell_keeper(engine);

@@ -441,6 +441,28 @@ START_TEST(small_frames_of_a_turn_go_in_one_write)
 }
 END_TEST
 
+START_TEST(replies_go_in_one_write_with_what_streams_say)
+{
+        uint8_t bytes[4096];
+        int size;
+
+        small_setup();
+        ck_assert_int_eq(client_send_frame(client, FRAME_CONTROL, 0, "{}", 2), 0);
+        client_stream_ready(&streams[1]);
+        client_set_pump(&set);
+        client_set_flush(&set);
+        size = FRAME_HEADER_SIZE + 2;
+        ck_assert_int_eq(recv(peer, bytes, sizeof(bytes), 0),
+                         size + FRAME_HEADER_SIZE + RECORD_HEADER_SIZE + 8);
+        ck_assert_uint_eq(bytes[4], FRAME_CONTROL); /* first */
+        ck_assert_uint_eq(bytes[size + 4], FRAME_DATA);
+        ck_assert_int_eq(client_send_frame(client, FRAME_CONTROL, 0, "{}", 2), 0);
+        client_set_pump(&set); /* alone */
+        ck_assert_int_eq(recv(peer, bytes, sizeof(bytes), 0), size);
+        ck_assert_int_eq(recv(peer, bytes, sizeof(bytes), 0), -1);
+}
+END_TEST
+
 START_TEST(what_may_wait_goes_with_what_may_not)
 {
         uint8_t bytes[4096];
@@ -517,6 +539,7 @@ static Suite *client_suite(void) {
         tcase_add_test(out, a_frame_that_was_cut_arrives_whole);
         tcase_add_test(out, frames_stay_in_order_where_the_client_reads_while_they_are_sent);
         tcase_add_test(out, small_frames_of_a_turn_go_in_one_write);
+        tcase_add_test(out, replies_go_in_one_write_with_what_streams_say);
         tcase_add_test(out, what_may_wait_goes_with_what_may_not);
         tcase_add_test(out, what_may_wait_does_not_wait_for_ever);
         tcase_add_test(of_streams, stream_ids_are_one_of_a_kind);
