@@ -136,7 +136,8 @@ int log_move(Log *log, const char *path, Error *reterr_error) {
         return 0;
 }
 
-int log_open(Log **ret_log, const char *path, const LogOptions *options, Error *reterr_error) {
+static int log_begin_or_open(Log **ret_log, const char *path, const LogOptions *options, bool is_new,
+                             Error *reterr_error) {
         CLEANUP(log_free) Log *log = NULL;
         int r;
 
@@ -150,15 +151,25 @@ int log_open(Log **ret_log, const char *path, const LogOptions *options, Error *
         log->path = strdup(path);
         if (!log->path)
                 return error_set_errno(reterr_error, ENOMEM, "cannot hold the log '%s'", path);
-        r = segment_scan(path, &log->segments, &log->n_segments, reterr_error);
-        if (r < 0)
-                return r;
+        if (!is_new) {
+                r = segment_scan(path, &log->segments, &log->n_segments, reterr_error);
+                if (r < 0)
+                        return r;
+        }
         log->n_segments_allocated = log->n_segments;
         r = log->n_segments > 0 ? log_recover(log, reterr_error) : log_rotate(log, 0, reterr_error);
         if (r < 0)
                 return r;
         *ret_log = TAKE(log);
         return 0;
+}
+
+int log_open(Log **ret_log, const char *path, const LogOptions *options, Error *reterr_error) {
+        return log_begin_or_open(ret_log, path, options, false, reterr_error);
+}
+
+int log_new(Log **ret_log, const char *path, const LogOptions *options, Error *reterr_error) {
+        return log_begin_or_open(ret_log, path, options, true, reterr_error);
 }
 
 Log *log_free(Log *log) {

@@ -68,6 +68,8 @@ typedef struct LogCursor {
  * cannot explain; -ENOSPC (NO_SPACE) when a new one does not fit; -errno.
  */
 int log_open(Log **ret_log, const char *path, const LogOptions *options, Error *reterr_error);
+/** log_new() - likewise, where it is known that no log is there. */
+int log_new(Log **ret_log, const char *path, const LogOptions *options, Error *reterr_error);
 Log *log_free(Log *log);
 DEFINE_CLEANUP(Log *, log_free);
 

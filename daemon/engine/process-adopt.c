@@ -62,10 +62,8 @@ static void process_adopt_running(Process *process) {
         StdinLog *stdin_log;
         LogChunk chunk;
         Log *log;
-        Tree tree = process_tree(process);
 
         process->state = adopted_state(process, paused);
-        (void)tree_watch(process->host->tree_root, &tree);
         if (process->config.lease == LEASE_TIME)
                 process->lease_deadline_usec = clock_monotonic_usec() + process->config.lease_usec;
         else if (process->config.lease == LEASE_CLIENT)

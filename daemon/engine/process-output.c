@@ -31,12 +31,13 @@ static void output_forget(Process *process, unsigned i) {
 
         (void)event_del(&output->event);
         process_flow_end(process, i);
+        process_ending_forget(process, i);
         output->fd = fd_close(output->fd);
         process->exit_left[i] = 0;
         keeper_link_drop(process->host->link, output_label(i), process->id, process->run.run);
 }
 
-static void output_on_eof(Process *process, unsigned i) {
+void process_output_end(Process *process, unsigned i) {
         output_forget(process, i);
         (void)process_record(process, RECORD_CLOSED, process->outputs[i].source, 0);
         process_set_ended(process, output_ended_bits(process, i));
@@ -50,6 +51,7 @@ void process_outputs_close(Process *process) {
                 if (process->outputs[i].fd >= 0) {
                         (void)event_del(&process->outputs[i].event);
                         process_flow_end(process, i);
+                        process_ending_forget(process, i);
                         process->outputs[i].fd = fd_close(process->outputs[i].fd);
                         keeper_link_drop(process->host->link, output_label(i), process->id, process->run.run);
                 }
@@ -63,7 +65,7 @@ void process_drain_outputs(Process *process) {
                 while (process->outputs[i].fd >= 0) {
                         r = process_output_read(process, i, PIPE_FULL, &n);
                         if (r == 0 && n == 0)
-                                output_on_eof(process, i);
+                                process_output_end(process, i);
                         else if (r < 0)
                                 break;
                 }
@@ -78,7 +80,7 @@ void process_outputs_finish(Process *process) {
                         continue;
                 r = process_output_read(process, i, PIPE_FULL, &n);
                 if (r == 0 && n == 0)
-                        output_on_eof(process, i);
+                        process_output_end(process, i);
                 else if (r == 0)
                         process_grown(process);
         }
@@ -262,9 +264,10 @@ static void output_turn(Process *process, unsigned i, size_t max) {
         } while (n >= PIPE_FULL && total < max && !process_flow_is_on(process, i));
         if (total > 0)
                 process_grown(process);
-        if (r == 0 && n == 0)
-                output_on_eof(process, i);
-        else if (r != -EBUSY)
+        if (r == 0 && n == 0) {
+                if (!process_ending_begin(process, i))
+                        process_output_end(process, i);
+        } else if (r != -EBUSY)
                 process_flow_turn(process, i, total);
 }
 
@@ -386,7 +389,7 @@ void process_finish_exit(Process *process) {
                         if (r < 0 || n == 0) {
                                 process->exit_left[i] = 0;
                                 if (r == 0)
-                                        output_on_eof(process, i);
+                                        process_output_end(process, i);
                                 break;
                         }
                         process->exit_left[i] -= MIN(process->exit_left[i], n);

@@ -46,7 +46,7 @@ static int start_pipe(int *ret_child, int *ret_engine, bool to_child) {
                 return -errno;
         *ret_child = fds[to_child ? 0 : 1];
         *ret_engine = fds[to_child ? 1 : 0];
-        return fd_set_nonblock(*ret_engine, true);
+        return fcntl(*ret_engine, F_SETFL, O_NONBLOCK) < 0 ? -errno : 0; /* a new one has no other flag */
 }
 
 static int start_open_file(const StdioConfig *stdio, bool output, mode_t mask, int *ret_fd) {
@@ -275,18 +275,10 @@ void process_fail_start(Process *process, const KeeperMessage *message) {
         process->host->ops->on_event(process, "failed", process->host->userdata);
 }
 
-/* What comes of it from now on wakes the loop. */
-static void process_watch(Process *process) {
-        Tree tree = process_tree(process);
-
-        (void)tree_watch(process->host->tree_root, &tree);
-        process_outputs_start(process);
-}
-
 void process_begin_running(Process *process, int pid, bool watch) {
         process->run.pid = pid;
         if (watch)
-                process_watch(process);
+                process_outputs_start(process);
         (void)process_record(process, RECORD_START, SOURCE_NONE, (uint64_t)pid);
         (void)process_transit(process, PROCESS_EVENT_SPAWNED);
         if (process->config.lease == LEASE_TIME)
@@ -348,15 +340,6 @@ void process_begin_exit(Process *process) {
         process->exit_pending = true;
 }
 
-/* It had ended before we heard that it runs. Usually nothing is left of it, and there is nothing to watch. */
-static void process_watch_rest(Process *process) {
-        if (!(process->run.ended & RUN_EMPTY)) {
-                process_watch(process);
-                process_check_tree(process); /* it may have become empty just before */
-        } else
-                process_outputs_start(process);
-}
-
 void process_on_exited(Process *process, const KeeperMessage *message) {
         bool is_news = !(process->run.ended & RUN_SPAWNED);
 
@@ -368,6 +351,7 @@ void process_on_exited(Process *process, const KeeperMessage *message) {
         }
         if (is_news)
                 process_begin_running(process, message->pid, false);
+        process_ending_finish(process);
         process_fill_exit(process, message);
         process_begin_exit(process);
         if (process->state ==
@@ -386,5 +370,5 @@ void process_on_exited(Process *process, const KeeperMessage *message) {
         if (process->run.ended & RUN_EMPTY)
                 process_outputs_finish(process);
         if (is_news)
-                process_watch_rest(process);
+                process_outputs_start(process); /* of what had ended before we heard that it runs */
 }

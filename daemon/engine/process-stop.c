@@ -12,13 +12,25 @@
 #include "daemon/engine/limits.h"
 #include "daemon/engine/process.h"
 
+/* Nearly every tree is empty when its main process has ended. One that is not is watched from then on. */
+static bool process_tree_is_empty(Process *process, const Tree *tree) {
+        TreeRoot *root = process->host->tree_root;
+
+        if (tree_empty(root, tree) == 1)
+                return true;
+        if (process->watched_run == process->run.run)
+                return false;
+        process->watched_run = process->run.run;
+        return tree_watch(root, tree) == 1 && tree_empty(root, tree) == 1; /* it may just have become so */
+}
+
 void process_check_tree(Process *process) {
         Tree tree;
 
         if (!(process->run.ended & RUN_EXITED) || (process->run.ended & RUN_EMPTY))
                 return;
         tree = process_tree(process);
-        if (tree_empty(process->host->tree_root, &tree) != 1)
+        if (!process_tree_is_empty(process, &tree))
                 return;
         process->run.stop_deadline_monotonic_usec = 0;
         tree_release(process->host->tree_root, &tree);

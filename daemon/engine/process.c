@@ -46,11 +46,13 @@ static int make_empty_dir(const char *path, Error *reterr_error) {
 void process_host_init(ProcessHost *host) {
         list_init(&host->open_logs);
         list_init(&host->resting);
+        list_init(&host->endings);
 }
 
 void process_host_deinit(ProcessHost *host) {
         char path[4096];
 
+        process_ending_deinit(host);
         if (!host->spare_log)
                 return;
         host->spare_log = log_free(host->spare_log);
@@ -66,7 +68,7 @@ bool process_host_prepare(ProcessHost *host, uint64_t id) {
         if (!host->spare_log) {
                 if (host_path(host, id, path, sizeof(path), NULL) < 0 || make_empty_dir(path, NULL) < 0)
                         return false;
-                if (log_open(&host->spare_log, path, &options, NULL) < 0) {
+                if (log_new(&host->spare_log, path, &options, NULL) < 0) {
                         (void)log_remove(path);
                         return false;
                 }
@@ -230,7 +232,8 @@ int process_log(Process *process, Log **ret_log, Error *reterr_error) {
                 r = process_path(process, path, sizeof(path), reterr_error);
                 if (r < 0)
                         return r;
-                r = log_open(&process->log, path, &options, reterr_error);
+                r = process->has_new_dir ? log_new(&process->log, path, &options, reterr_error)
+                                         : log_open(&process->log, path, &options, reterr_error);
                 if (r < 0)
                         return r;
         }

@@ -15,6 +15,7 @@
 #include "daemon/engine/keeper-link.h"
 #include "daemon/engine/log.h"
 #include "daemon/engine/process-config.h"
+#include "daemon/engine/process-ending.h"
 #include "daemon/engine/process-flow.h"
 #include "daemon/engine/process-state.h"
 #include "daemon/engine/registry.h"
@@ -62,6 +63,8 @@ typedef struct ProcessHost {
         bool has_begun_runs;  /* the keeper was asked to spawn: while it does, there is time for other things
                                */
         OutputFlows *flows;   /* owned; NULL while nothing flows */
+        List endings;         /* processes with an output whose end is still to be told, first come first */
+        struct event *endings_timer; /* owned; NULL until needed */
 } ProcessHost;
 
 /* Somebody who reads the log, embedded in a subscription. */
@@ -89,6 +92,7 @@ typedef struct ProcessOutput {
         int fd; /* owned; -1: closed or not ours */
         Source source;
         bool is_flowing;    /* the latest turn came soon and brought much */
+        bool is_ending;     /* it is at its end, which is told in a moment */
         uint32_t turn_usec; /* monotonic, cut: when output was last moved */
         OutputFlow *flow;   /* owned; NULL until it flows */
 } ProcessOutput;
@@ -132,9 +136,12 @@ struct Process {
         bool waits_for_disk;
         bool has_new_dir;      /* nothing was ever put into its directory but by us */
         bool is_adopted;       /* the latest run was begun under an engine before this one */
+        uint32_t watched_run;  /* whose tree was taken under watch by this engine; 0: none */
         bool exit_pending;     /* the main process ended; its last bytes are not yet in the log */
         List log_link;         /* in host->open_logs */
         List rest_link;        /* in host->resting */
+        List ending_link;      /* in host->endings */
+        uint64_t ending_usec;  /* monotonic; since when it is there */
         uint64_t exit_left[2]; /* bytes that were in the pipes when it ended, still to be logged */
 };
 
@@ -189,7 +196,7 @@ void process_lose(Process *process);
 
 void process_on_spawned(Process *process, const KeeperMessage *message);
 /** process_begin_running(), process_fail_start(), process_begin_exit(), process_forget() - steps of a run's
- * begin and end; private to process-*.c. @watch: its tree and outputs, from now on. */
+ * begin and end; private to process-*.c. @watch: its outputs, from now on. */
 void process_begin_running(Process *process, int pid, bool watch);
 void process_fail_start(Process *process, const KeeperMessage *message);
 void process_begin_exit(Process *process);
@@ -309,6 +316,8 @@ int process_output_read(Process *process, unsigned i, size_t max, size_t *ret_n)
 /** process_output_turn() - what the loop does when an output is readable, or has been left to fill; private
  * to process-*.c. */
 void process_output_turn(Process *process, unsigned i);
+/** process_output_end() - record that an output is closed and let go of it; private to process-*.c. */
+void process_output_end(Process *process, unsigned i);
 /** process_exit_word() - how the latest run ended, as the exit record has it (docs/protocol.md, section 4).
  */
 uint64_t process_exit_word(const Process *process);

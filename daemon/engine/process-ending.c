@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+
+/* A program that ends closes its outputs one after the other, and a moment later it is reaped. To tell each
+ * of these by itself is three turns of the loop, three commits and three times a client that is woken, all
+ * while the kernel still takes the program down, on the same processor if there are few. So the end of an
+ * output of a program that lives waits a millisecond for the program's own. */
+
+#include "daemon/engine/process-ending.h"
+
+#include <stdlib.h>
+
+#include "common/clock.h"
+#include "daemon/engine/limits.h"
+#include "daemon/engine/process.h"
+
+static void endings_arm(ProcessHost *host, uint64_t now_usec) {
+        uint64_t due_usec;
+        struct timeval tv = {};
+
+        if (list_empty(&host->endings))
+                return;
+        due_usec = CONTAINER_OF(host->endings.next, Process, ending_link)->ending_usec + OUTPUT_END_USEC;
+        if (due_usec > now_usec)
+                tv.tv_usec = (suseconds_t)(due_usec - now_usec);
+        (void)evtimer_add(host->endings_timer, &tv);
+}
+
+static void endings_on_timer(evutil_socket_t fd, short what, void *userdata) {
+        ProcessHost *host = userdata;
+        uint64_t now_usec = clock_monotonic_usec();
+
+        (void)fd;
+        (void)what;
+        while (!list_empty(&host->endings)) {
+                Process *process = CONTAINER_OF(host->endings.next, Process, ending_link);
+
+                if (process->ending_usec + OUTPUT_END_USEC > now_usec)
+                        break;
+                process_ending_finish(process);
+        }
+        endings_arm(host, now_usec);
+}
+
+bool process_ending_begin(Process *process, unsigned i) {
+        ProcessHost *host = process->host;
+
+        if (!process_is_alive(process))
+                return false;
+        if (!host->endings_timer)
+                host->endings_timer = evtimer_new(host->base, endings_on_timer, host);
+        if (!host->endings_timer)
+                return false;
+        (void)event_del(&process->outputs[i].event);
+        process_flow_pause(process, i);
+        process->outputs[i].is_ending = true;
+        if (list_linked(&process->ending_link))
+                return true;
+        process->ending_usec = clock_monotonic_usec();
+        list_append(&host->endings, &process->ending_link);
+        if (!evtimer_pending(host->endings_timer, NULL))
+                endings_arm(host, process->ending_usec);
+        return true;
+}
+
+void process_ending_finish(Process *process) {
+        list_remove(&process->ending_link);
+        for (unsigned i = 2; i-- > 0;) /* stderr is closed last but found first */
+                if (process->outputs[i].is_ending)
+                        process_output_end(process, i);
+}
+
+void process_ending_forget(Process *process, unsigned i) {
+        process->outputs[i].is_ending = false;
+        if (!process->outputs[!i].is_ending)
+                list_remove(&process->ending_link);
+}
+
+void process_ending_deinit(ProcessHost *host) {
+        if (host->endings_timer)
+                event_free(host->endings_timer);
+        host->endings_timer = NULL;
+}
