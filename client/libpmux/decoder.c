@@ -404,10 +404,21 @@ static bool is_one_of(const char *name, const char *const *names) {
         return false;
 }
 
+/* How many bytes its smallest character has, whatever it is called: those of the second one, as something may
+ * stand before the first. */
 static size_t unit_of(const char *name) {
-        if (strncasecmp(name, "UTF-16", 6) == 0 || strncasecmp(name, "UCS-2", 5) == 0)
-                return 2;
-        return strncasecmp(name, "UTF-32", 6) == 0 || strncasecmp(name, "UCS-4", 5) == 0 ? 4 : 1;
+        iconv_t encode = iconv_open(name, "UTF-8");
+        char in[] = "00", out[64], *from = in, *to = out, *first;
+        size_t n = 1, room = sizeof(out);
+
+        if (encode == (iconv_t)-1)
+                return 1;
+        (void)iconv(encode, &from, &n, &to, &room);
+        first = to;
+        n = 1;
+        (void)iconv(encode, &from, &n, &to, &room);
+        (void)iconv_close(encode);
+        return MAX((size_t)(to - first), (size_t)1);
 }
 
 int pmux_decoder_new(PmuxDecoder **ret_decoder, const char *encoding, unsigned flags,
@@ -428,10 +439,10 @@ int pmux_decoder_new(PmuxDecoder **ret_decoder, const char *encoding, unsigned f
         decoder->is_latin1 = is_one_of(name, latin1);
         decoder->refuse = flags & PMUX_DECODE_REFUSE;
         decoder->tells_offsets = flags & PMUX_DECODE_OFFSETS;
-        if (name && !decoder->is_utf8 && !decoder->is_latin1) {
-                decoder->unit = unit_of(name);
+        if (name && !decoder->is_utf8 && !decoder->is_latin1)
                 decoder->conversion = iconv_open("UTF-8", name);
-        }
+        if (decoder->conversion != (iconv_t)-1)
+                decoder->unit = unit_of(name);
         if (!decoder->is_utf8 && !decoder->is_latin1 && decoder->conversion == (iconv_t)-1) {
                 (void)pmux_decoder_free(decoder);
                 return error_export(
