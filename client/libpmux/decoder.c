@@ -32,7 +32,8 @@ struct PmuxDecoder {
         uint8_t carry[CARRY_MAX]; /* the beginning of a character */
         uint64_t carry_offsets[CARRY_MAX];
         size_t n_carry;
-        char *text; /* owned; the characters of this call */
+        uint64_t last_offset; /* of the last byte that was fed */
+        char *text;           /* owned; the characters of this call */
         size_t text_size;
         size_t text_capacity;
         TextRun *runs; /* owned; where they stood */
@@ -311,6 +312,8 @@ static int feed(PmuxDecoder *decoder, uint64_t offset, const uint8_t *p, size_t 
         ssize_t left;
         int r;
 
+        if (size > 0)
+                decoder->last_offset = offset + size - 1;
         r = feed_carry(decoder, offset, p, size, &used);
         if (r < 0 || used == size)
                 return r;
@@ -326,9 +329,10 @@ static int feed(PmuxDecoder *decoder, uint64_t offset, const uint8_t *p, size_t 
         return 0;
 }
 
+/* Some encodings keep a letter back until they know that no accent follows. */
 static int finish(PmuxDecoder *decoder) {
         Raw raw = { .bytes = decoder->carry, .offsets = decoder->carry_offsets };
-        size_t left;
+        size_t before = decoder->text_size, left;
         char *out;
         int r;
 
@@ -345,8 +349,10 @@ static int finish(PmuxDecoder *decoder) {
         out = decoder->text + decoder->text_size;
         left = decoder->text_capacity - decoder->text_size;
         (void)iconv(decoder->conversion, NULL, NULL, &out, &left);
-        decoder->text_size = (size_t)(out - decoder->text);
-        return 0;
+        left = (size_t)(out - decoder->text) - before;
+        r = left > 0 ? note(decoder, decoder->last_offset, left, 1) : 0;
+        decoder->text_size = before + left;
+        return r;
 }
 
 /* What a call gives back; a failure stays. */
