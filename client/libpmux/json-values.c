@@ -143,12 +143,20 @@ static void compact(PmuxJson *json) {
         json->value[n] = '\0';
 }
 
+/* Whether it is JSON, as far as that was read, and only cannot be held: the value is handed on as it was
+ * written. */
+static bool too_much_for_jansson(const json_error_t *error) {
+        return json_error_code(error) == json_error_numeric_overflow ||
+               json_error_code(error) == json_error_null_byte_in_key;
+}
+
 static int finish_value(PmuxJson *json) {
         const size_t flags = JSON_DECODE_ANY | JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL;
         uint64_t offset = offset_of(json, 0);
         json_error_t error;
         json_t *parsed;
         size_t fault;
+        bool held;
         int r;
 
         parsed = json_loadb(json->value, json->size, flags, &error);
@@ -156,7 +164,10 @@ static int finish_value(PmuxJson *json) {
                 return -ENOMEM;
         if (!parsed) {
                 fault = json_fault(json->value, json->size);
-                return refuse(json, fault < json->size ? offset_of(json, fault) : offset, error.text);
+                held = !too_much_for_jansson(&error);
+                if (held || fault < json->size)
+                        return refuse(json, fault < json->size ? offset_of(json, fault) : offset,
+                                      held ? error.text : "invalid token");
         }
         json_decref(parsed);
         compact(json);

@@ -64,7 +64,8 @@ typedef int (*PmuxJsonFn)(const char *value, size_t size, uint64_t offset, void 
  * @fn:         called for each value, within pmux_json_feed() and pmux_json_end()
  * @ret_json:   to be freed with pmux_json_free()
  *
- * Values stand on lines of their own, or one behind the other with or without blanks.
+ * Values stand on lines of their own, or one behind the other with or without blanks. Numbers may have any
+ * size; at most 2048 levels are nested.
  */
 int pmux_json_new(PmuxJson **ret_json, size_t max_bytes, PmuxJsonFn fn, void *userdata,
                   PmuxError *reterr_error);
