@@ -45,7 +45,10 @@ static int on_value(const char *value, size_t size, uint64_t offset, void *userd
 
         (void)offset;
         r = filter->fn(filter->userdata, value, size);
-        return r < 0 ? r : filter->fn(filter->userdata, "\n", 1);
+        if (r == 0)
+                r = filter->fn(filter->userdata, "\n", 1);
+        filter->fn_failed |= r < 0;
+        return r;
 }
 
 int filter_init(Filter *filter, const FilterOptions *options, FilterFn fn, void *userdata,
@@ -72,23 +75,33 @@ void filter_locate(Filter *filter, LocateFn fn, void *userdata) {
                 json_set_locate(filter->json, locate);
 }
 
-/* What the decoder gave. */
-static int hand_on(Filter *filter, const char *text, size_t size, PmuxError *reterr_error) {
-        if (filter->json)
-                return pmux_json_feed_decoded(filter->json, filter->decoder, reterr_error);
-        return size > 0 ? filter->fn(filter->userdata, text, size) : 0;
+/* Whoever takes what comes out knows why that failed: to a person it would be told twice. */
+static int answer(const Filter *filter, int r, PmuxError *reterr_error) {
+        if (r == 0 || filter->fn_failed)
+                memset(reterr_error, 0, sizeof(*reterr_error));
+        return r;
 }
 
-int filter_add(Filter *filter, uint64_t offset, const void *data, size_t size, PmuxError *reterr_error) {
+/* What the decoder gave. */
+static int hand_on(Filter *filter, const char *text, size_t size, PmuxError *reterr_error) {
+        int r;
+
+        if (filter->json)
+                return pmux_json_feed_decoded(filter->json, filter->decoder, reterr_error);
+        r = size > 0 ? filter->fn(filter->userdata, text, size) : 0;
+        filter->fn_failed |= r < 0;
+        return r;
+}
+
+static int add(Filter *filter, uint64_t offset, const void *data, size_t size, PmuxError *reterr_error) {
         size_t text_size;
         const char *text;
         int r, r_text;
 
-        memset(reterr_error, 0, sizeof(*reterr_error));
         if (!filter->decoder && filter->json)
                 return pmux_json_feed(filter->json, offset, data, size, reterr_error);
         if (!filter->decoder)
-                return size > 0 ? filter->fn(filter->userdata, data, size) : 0;
+                return hand_on(filter, data, size, reterr_error);
         r = pmux_decoder_feed(filter->decoder, offset, data, size, &text, &text_size, reterr_error);
         if (r < 0) { /* what stood before it comes first, and so does what is wrong with that */
                 PmuxError error = {};
@@ -101,12 +114,15 @@ int filter_add(Filter *filter, uint64_t offset, const void *data, size_t size, P
         return hand_on(filter, text, text_size, reterr_error);
 }
 
+int filter_add(Filter *filter, uint64_t offset, const void *data, size_t size, PmuxError *reterr_error) {
+        return answer(filter, add(filter, offset, data, size, reterr_error), reterr_error);
+}
+
 int filter_end(Filter *filter, PmuxError *reterr_error) {
         size_t text_size;
         const char *text;
         int r = 0;
 
-        memset(reterr_error, 0, sizeof(*reterr_error));
         if (filter->decoder) {
                 r = pmux_decoder_end(filter->decoder, &text, &text_size, reterr_error);
                 if (r == 0)
@@ -114,7 +130,7 @@ int filter_end(Filter *filter, PmuxError *reterr_error) {
         }
         if (r == 0 && filter->json)
                 r = pmux_json_end(filter->json, reterr_error);
-        return r;
+        return answer(filter, r, reterr_error);
 }
 
 void filter_deinit(Filter *filter) {

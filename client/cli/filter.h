@@ -36,6 +36,7 @@ typedef struct Filter {
         PmuxJson *json;       /* owned; NULL: none */
         FilterFn fn;
         void *userdata; /* borrowed */
+        bool fn_failed;
 } Filter;
 
 /** filter_option() - one of FILTER_OPTIONS. Return: 0, or the exit status after a complaint. */
@@ -55,7 +56,7 @@ int filter_init(Filter *filter, const FilterOptions *options, FilterFn fn, void 
 void filter_locate(Filter *filter, LocateFn fn, void *userdata);
 
 /** filter_add() - bytes that stand at 'offset'. Return: 0; -EILSEQ and others with an error; what fn
- * returned, with errno_value 0 in the error. */
+ * returned, with an error that has no code. */
 int filter_add(Filter *filter, uint64_t offset, const void *data, size_t size, PmuxError *reterr_error);
 
 /** filter_end() - nothing more comes. Return as filter_add(). */
