@@ -118,16 +118,31 @@ int filter_add(Filter *filter, uint64_t offset, const void *data, size_t size, P
         return answer(filter, add(filter, offset, data, size, reterr_error), reterr_error);
 }
 
-int filter_end(Filter *filter, PmuxError *reterr_error) {
+/* No character goes on here. */
+static int end_character(Filter *filter, PmuxError *reterr_error) {
         size_t text_size;
         const char *text;
+        int r;
+
+        r = pmux_decoder_end(filter->decoder, &text, &text_size, reterr_error);
+        return r < 0 ? r : hand_on(filter, text, text_size, reterr_error);
+}
+
+int filter_gap(Filter *filter, PmuxError *reterr_error) {
         int r = 0;
 
-        if (filter->decoder) {
-                r = pmux_decoder_end(filter->decoder, &text, &text_size, reterr_error);
-                if (r == 0)
-                        r = hand_on(filter, text, text_size, reterr_error);
-        }
+        if (filter->decoder && decoder_begun(filter->decoder) > 0)
+                r = end_character(filter, reterr_error);
+        if (r == 0 && filter->json)
+                r = json_gap(filter->json, reterr_error);
+        return answer(filter, r, reterr_error);
+}
+
+int filter_end(Filter *filter, PmuxError *reterr_error) {
+        int r = 0;
+
+        if (filter->decoder)
+                r = end_character(filter, reterr_error);
         if (r == 0 && filter->json)
                 r = pmux_json_end(filter->json, reterr_error);
         return answer(filter, r, reterr_error);

@@ -59,6 +59,9 @@ void filter_locate(Filter *filter, LocateFn fn, void *userdata);
  * returned, with an error that has no code. */
 int filter_add(Filter *filter, uint64_t offset, const void *data, size_t size, PmuxError *reterr_error);
 
+/** filter_gap() - bytes are lost here: what was begun does not go on behind them. Return as filter_add(). */
+int filter_gap(Filter *filter, PmuxError *reterr_error);
+
 /** filter_end() - nothing more comes. Return as filter_add(). */
 int filter_end(Filter *filter, PmuxError *reterr_error);
 void filter_deinit(Filter *filter);

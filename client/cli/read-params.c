@@ -278,6 +278,8 @@ int read_params_print(ReadParams *read, json_t *result, bool more) {
                 r = add_piece(read, result);
                 if (r != 0)
                         return r;
+                if (lost && filter_gap(&read->filter, &error) < 0 && *error.code)
+                        return cli_fail(read->cli, &error);
                 if (filter_add(&read->filter, read->pieces[read->n_pieces - 1].begin, data.data, data.size,
                                &error) < 0 &&
                     *error.code)

@@ -254,6 +254,17 @@ static void end_sources(LogsReader *reader) {
         }
 }
 
+/* Of which stream the lost bytes were nobody knows. */
+static void write_gap(LogsReader *reader, const PmuxRecord *record) {
+        PmuxError error;
+
+        cli_complain("%s: %llu bytes lost at offset %llu", reader->name, (unsigned long long)record->value,
+                     (unsigned long long)record->offset);
+        for (size_t i = 0; i < ARRAY_SIZE(reader->sources); i++)
+                if (!reader->logs->failed && filter_gap(&reader->sources[i].filter, &error) < 0)
+                        filter_failed(reader->logs, &error);
+}
+
 static void on_record(PmuxStream *stream, const PmuxRecord *record, void *userdata) {
         LogsReader *reader = userdata;
         Logs *logs = reader->logs;
@@ -269,8 +280,7 @@ static void on_record(PmuxStream *stream, const PmuxRecord *record, void *userda
                 }
         }
         if (record->kind == PMUX_GAP)
-                cli_complain("%s: %llu bytes lost at offset %llu", reader->name,
-                             (unsigned long long)record->value, (unsigned long long)record->offset);
+                write_gap(reader, record);
         if (logs->cli->json)
                 record_json_print(&reader->json, record);
         else if (record->kind == PMUX_DATA)

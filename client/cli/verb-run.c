@@ -103,6 +103,19 @@ static void filters_end(Attach *attach) {
         }
 }
 
+/* Of which stream the lost bytes were nobody knows. */
+static void write_gap(Attach *attach, const PmuxRecord *record) {
+        PmuxError error;
+        int r;
+
+        cli_complain("%llu bytes of output are lost at offset %llu", (unsigned long long)record->value,
+                     (unsigned long long)record->offset);
+        for (size_t i = 0; i < ARRAY_SIZE(attach->filters); i++) {
+                r = filter_gap(&attach->filters[i], &error);
+                filter_done(attach, i, r, &error);
+        }
+}
+
 static void on_record(PmuxStream *stream, const PmuxRecord *record, void *userdata) {
         Attach *attach = userdata;
         Cli *cli = attach->cli;
@@ -114,8 +127,7 @@ static void on_record(PmuxStream *stream, const PmuxRecord *record, void *userda
         if (record->kind == PMUX_DATA && !cli->json && record->source < ARRAY_SIZE(attach->outputs))
                 write_data(attach, record);
         if (record->kind == PMUX_GAP)
-                cli_complain("%llu bytes of output are lost at offset %llu",
-                             (unsigned long long)record->value, (unsigned long long)record->offset);
+                write_gap(attach, record);
         if (record->kind == PMUX_EXIT) {
                 attach->exited = true;
                 attach->exit = *record;

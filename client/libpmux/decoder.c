@@ -385,6 +385,10 @@ const char *decoder_text(const PmuxDecoder *decoder, size_t *ret_size, const Tex
         return decoder->text;
 }
 
+size_t decoder_begun(const PmuxDecoder *decoder) {
+        return decoder->n_carry;
+}
+
 void decoder_set_locate(PmuxDecoder *decoder, Locate locate) {
         decoder->locate = locate;
 }

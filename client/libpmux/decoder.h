@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+typedef struct PmuxError PmuxError;
 typedef struct PmuxDecoder PmuxDecoder;
 typedef struct PmuxJson PmuxJson;
 
@@ -30,6 +31,13 @@ typedef struct TextRun {
  * PMUX_DECODE_OFFSETS. */
 const char *decoder_text(const PmuxDecoder *decoder, size_t *ret_size, const TextRun **ret_runs,
                          size_t *ret_n_runs);
+
+/** decoder_begun() - how many bytes it keeps of a character whose end has not come. */
+size_t decoder_begun(const PmuxDecoder *decoder);
+
+/** json_gap() - bytes are lost here: a value that was begun does not go on behind them. As pmux_json_end().
+ */
+int json_gap(PmuxJson *json, PmuxError *reterr_error);
 
 /** decoder_set_locate(), json_set_locate() - have the offsets in errors be others. */
 void decoder_set_locate(PmuxDecoder *decoder, Locate locate);

@@ -307,6 +307,14 @@ int pmux_json_end(PmuxJson *json, PmuxError *reterr_error) {
         return answer(json, r, reterr_error);
 }
 
+int json_gap(PmuxJson *json, PmuxError *reterr_error) {
+        int r = json->failed;
+
+        if (r == 0 && json->shape != SHAPE_NONE)
+                r = refuse(json, offset_of(json, 0), "bytes of it are lost");
+        return answer(json, r, reterr_error);
+}
+
 void json_set_locate(PmuxJson *json, Locate locate) {
         json->locate = locate;
 }
