@@ -128,10 +128,14 @@ static int end_character(Filter *filter, PmuxError *reterr_error) {
         return r < 0 ? r : hand_on(filter, text, text_size, reterr_error);
 }
 
+size_t filter_begun(const Filter *filter, uint64_t *ret_offset) {
+        return filter->decoder ? decoder_begun(filter->decoder, ret_offset) : 0;
+}
+
 int filter_gap(Filter *filter, PmuxError *reterr_error) {
         int r = 0;
 
-        if (filter->decoder && decoder_begun(filter->decoder) > 0)
+        if (filter_begun(filter, NULL) > 0)
                 r = end_character(filter, reterr_error);
         if (r == 0 && filter->json)
                 r = json_gap(filter->json, reterr_error);

@@ -59,6 +59,10 @@ void filter_locate(Filter *filter, LocateFn fn, void *userdata);
  * returned, with an error that has no code. */
 int filter_add(Filter *filter, uint64_t offset, const void *data, size_t size, PmuxError *reterr_error);
 
+/** filter_begun() - how many bytes there are of a character whose end is missing. @ret_offset: as
+ * filter_add() was told, or what filter_locate() makes of it; may be NULL. */
+size_t filter_begun(const Filter *filter, uint64_t *ret_offset);
+
 /** filter_gap() - bytes are lost here: what was begun does not go on behind them. Return as filter_add(). */
 int filter_gap(Filter *filter, PmuxError *reterr_error);
 

@@ -294,12 +294,12 @@ int read_params_status(ReadParams *read, const json_t *result) {
         const char *reason = json_string_value(json_object_get(result, "reason"));
         PmuxError error;
 
+        if (reason && strcmp(reason, "timeout") == 0)
+                return STATUS_DEADLINE; /* what was begun comes again, maybe whole */
         if (filter_options_any(&read->filter_options) && filter_end(&read->filter, &error) < 0 && *error.code)
                 return cli_fail(read->cli, &error);
         if (!reason || strcmp(reason, "satisfied") == 0)
                 return STATUS_OK;
-        if (strcmp(reason, "timeout") == 0)
-                return STATUS_DEADLINE;
         if (strcmp(reason, "gap") == 0)
                 cli_complain("bytes are lost behind offset %lld",
                              (long long)json_integer_value(json_object_get(result, "next")));

@@ -33,7 +33,9 @@ typedef struct ReadLoop {
         ReadParams read;
         bool peek;
         bool moved;       /* a piece has been consumed */
-        json_int_t begin; /* where the first one stood */
+        json_int_t begin; /* where the first one stood, or the character that is being completed */
+        bool amid;        /* the bytes that were read for ended within a character: the rest of it is read */
+        bool had_any;     /* there were whole ones before it */
 } ReadLoop;
 
 static json_int_t integer_of(const json_t *result, const char *key) {
@@ -65,6 +67,29 @@ static void put_back(ReadLoop *loop) {
                                        loop->begin),
                              NULL, &error) < 0)
                 (void)cli_fail(loop->read.cli, &error);
+}
+
+/* Bytes that were read for may end within a character, which is read to its end: byte by byte, as nothing
+ * behind it was asked for. Return: whether it is so; *ret_status as below. */
+static bool begin_byte(ReadLoop *loop, const json_t *result, const char *reason, int *ret_status) {
+        const char *what = loop->read.what ? loop->read.what : "bytes";
+        uint64_t offset;
+        size_t n;
+
+        if (strcmp(what, "bytes") != 0 || !reason || strcmp(reason, "satisfied") != 0)
+                return false;
+        n = filter_begun(&loop->read.filter, &offset);
+        if (n == 0)
+                return false;
+        if (!loop->amid) {
+                loop->begin = (json_int_t)offset;
+                loop->had_any = integer_of(result, "bytes") > (json_int_t)n;
+        }
+        loop->amid = loop->moved = true;
+        *ret_status = read_params_set(&loop->read, "for", json_string("exactly"));
+        if (*ret_status == 0)
+                *ret_status = read_params_set(&loop->read, "n", json_integer(1));
+        return true;
 }
 
 /* So much is there that it does not fit into an answer: the most that does. */
@@ -109,6 +134,8 @@ static int read_piece(ReadLoop *loop, int *ret_status) {
                                       json_integer((json_int_t)MIN(loop->read.n, READ_PIECE_BYTES)));
         }
         *ret_status = read_params_print(&loop->read, result, more);
+        if (*ret_status == 0)
+                more |= begin_byte(loop, result, reason, ret_status);
         if (*ret_status == 0 && more)
                 *ret_status = piece_done(loop, result);
         if (*ret_status != 0)
@@ -118,6 +145,8 @@ static int read_piece(ReadLoop *loop, int *ret_status) {
         *ret_status = read_params_status(&loop->read, result);
         if (*ret_status == STATUS_DEADLINE)
                 put_back(loop);
+        if (loop->amid && (*ret_status == STATUS_FAILED || (*ret_status == STATUS_DEADLINE && loop->had_any)))
+                *ret_status = STATUS_OK; /* it had what it read for */
         return 0;
 }
 

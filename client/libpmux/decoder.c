@@ -385,7 +385,9 @@ const char *decoder_text(const PmuxDecoder *decoder, size_t *ret_size, const Tex
         return decoder->text;
 }
 
-size_t decoder_begun(const PmuxDecoder *decoder) {
+size_t decoder_begun(const PmuxDecoder *decoder, uint64_t *ret_offset) {
+        if (decoder->n_carry > 0 && ret_offset)
+                *ret_offset = locate(&decoder->locate, decoder->carry_offsets[0]);
         return decoder->n_carry;
 }
 

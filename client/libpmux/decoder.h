@@ -32,8 +32,9 @@ typedef struct TextRun {
 const char *decoder_text(const PmuxDecoder *decoder, size_t *ret_size, const TextRun **ret_runs,
                          size_t *ret_n_runs);
 
-/** decoder_begun() - how many bytes it keeps of a character whose end has not come. */
-size_t decoder_begun(const PmuxDecoder *decoder);
+/** decoder_begun() - how many bytes it keeps of a character whose end has not come. @ret_offset: of the first
+ * of them, unless there is none; may be NULL. */
+size_t decoder_begun(const PmuxDecoder *decoder, uint64_t *ret_offset);
 
 /** json_gap() - bytes are lost here: a value that was begun does not go on behind them. As pmux_json_end().
  */

@@ -40,6 +40,45 @@ class Text(PmuxTest):
         done = self.cli("follow", "--encoding", "UTF-8", "--invalid", "refuse", "cut", check=0)
         self.assertEqual(done.stdout.decode(), "né€😀\n")
 
+    def test_a_read_ends_with_a_whole_character(self):
+        """Wherever the bytes that were asked for end, and those of an answer: in 1 MiB, one 'x' before all that is 'é'."""
+        client = self.client()
+        client.run([need("python3"), "-c", "import os, sys\nos.write(1, b'x'); sys.stdout.write('é' * 600_000)"],
+                   name="whole", env=["PATH=/usr/bin:/bin", "PYTHONIOENCODING=UTF-8"])
+        self.ended(client, "whole", for_="empty")
+        for args, wanted in ((["--bytes", "2"], "xé"), (["--bytes", "1"], "é"), (["--bytes", "3", "--peek"], "éé"),
+                             (["--from", "0"], "x" + "é" * (1 << 19)), (["--bytes", "1", "--timeout", "0"], "é"),
+                             (["--eof", "--from", "1"], "é" * 600_000)):
+            done = self.cli("read", "--encoding", "UTF-8", "--invalid", "refuse", *args, "whole", check=0)
+            self.assertEqual(done.stdout.decode(), wanted, args)
+
+    def test_a_character_that_is_still_to_come(self):
+        """It is waited for, as the first byte is; at the deadline it is left for the next read."""
+        client = self.client()
+        client.run([need("cat")], name="half", env=["PATH=/usr/bin:/bin"])
+
+        def read(*args):
+            done = self.cli("read", "--invalid", "refuse", *args, "half")
+            self.assertEqual(done.stderr, b"")
+            return done.returncode, done.stdout
+
+        for text, outcome in ((b"\xe2\x82", (124, b"")), (b"ab\xe2\x82", (0, b"ab"))):
+            client.write("half", text)
+            client.read("half", for_="exactly", n=len(text), peek=True)
+            self.assertEqual(read("--timeout", "50ms", "--exactly", "9"), (124, outcome[1]))
+            self.assertEqual(read("--timeout", "50ms", "--peek"), outcome)
+            self.assertEqual(read("--timeout", "50ms"), outcome)
+            process = self.daemon.cli_start("read", "--invalid", "refuse", "half")
+            self.addCleanup(process.stdout.close)
+            self.addCleanup(process.stderr.close)
+            client.write("half", b"\xac")
+            self.assertEqual((process.communicate(timeout=20)[0].decode(), process.returncode), ("€", 0))
+        client.write("half", b"\xe2")
+        client.close_stdin("half")
+        self.ended(client, "half", for_="empty")
+        done = self.cli("read", "--encoding", "UTF-8", "half", check=0)
+        self.assertEqual(done.stdout.decode(), "\ufffd")
+
     def test_run(self):
         done = self.cli("run", "--encoding", "latin1", "--", "printf", r"\351\n", check=0)
         self.assertEqual(done.stdout.decode(), "é\n")
