@@ -388,16 +388,17 @@ int pmux_input_eof(PmuxInput *input, PmuxError *reterr_error) {
 }
 
 int pmux_input_flush(PmuxInput *input, int drain, uint64_t timeout_usec, PmuxError *reterr_error) {
-        uint64_t begin = clock_monotonic_usec(), passed;
+        uint64_t begin = clock_monotonic_usec(), passed = 0;
         Error error = {};
 
-        for (;;) {
+        for (bool had_turn = false;; had_turn = true) {
                 if (pmux_input_finished(input) && (!drain || input->taken == input->written))
                         return 0;
                 if (input->state == INPUT_CLOSED)
                         return error_export(reterr_error, &input->error, -input->error.errno_value);
-                passed = clock_monotonic_usec() - begin;
-                if (passed >= timeout_usec)
+                if (had_turn) /* without any time, too, it looks for what has come */
+                        passed = clock_monotonic_usec() - begin;
+                if (had_turn && passed >= timeout_usec)
                         return error_export(
                                 reterr_error, &error,
                                 error_set(&error, ERROR_TIMEOUT, "the input was not taken in time"));

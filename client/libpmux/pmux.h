@@ -237,6 +237,7 @@ int pmux_stream_open(Pmux *pmux, const char *method, const char *params, const P
 /**
  * pmux_stream_next() - wait for the next record of a stream that has no on_record
  * @ret_record:    borrowed, until the next call for this stream
+ * @timeout_usec:  0: does not wait, but takes what has come; PMUX_INFINITY: no bound
  *
  * Return: 1: a record; 0: the stream has ended (after PMUX_END); -ETIMEDOUT; -errno.
  */

@@ -428,20 +428,21 @@ int pmux_stream_open(Pmux *pmux, const char *method, const char *params, const P
 
 int pmux_stream_next(PmuxStream *stream, const PmuxRecord **ret_record, uint64_t timeout_usec,
                      PmuxError *reterr_error) {
-        uint64_t begin = clock_monotonic_usec(), passed;
+        uint64_t begin = clock_monotonic_usec(), passed = 0;
         Error error = {};
 
         if (stream->given) {
                 pmux_stream_consumed(stream, pmux_record_cost(&stream->given->record));
                 free(TAKE(stream->given));
         }
-        while (list_empty(&stream->waiting)) {
+        for (bool had_turn = false; list_empty(&stream->waiting); had_turn = true) {
                 if (stream->state == STREAM_ENDED)
                         return 0;
                 if (stream->state == STREAM_FAILED)
                         return error_export(reterr_error, &stream->error, -stream->error.errno_value);
-                passed = clock_monotonic_usec() - begin;
-                if (passed >= timeout_usec) {
+                if (had_turn) /* without any time, too, it looks for what has come */
+                        passed = clock_monotonic_usec() - begin;
+                if (had_turn && passed >= timeout_usec) {
                         (void)error_set(&error, ERROR_TIMEOUT, "no record came in time");
                         return error_export(reterr_error, &error, -ETIMEDOUT);
                 }

@@ -248,6 +248,9 @@ START_TEST(flushing_has_a_deadline)
         put("hello");
         ck_assert_int_eq(pmux_input_flush(input, 0, 1, &error), -ETIMEDOUT);
         ck_assert_str_eq(error.code, "timeout");
+        fake_ack(&fake, number, 5, 0, 30);
+        ck_assert_int_eq(pmux_input_flush(input, 0, 0, &error), 0);
+        ck_assert_int_eq(pmux_input_flush(input, 1, 0, &error), -ETIMEDOUT);
 }
 END_TEST
 

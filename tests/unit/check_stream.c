@@ -368,6 +368,22 @@ START_TEST(waiting_for_a_record_has_a_deadline)
 }
 END_TEST
 
+START_TEST(what_has_come_is_found_without_waiting)
+{
+        const PmuxRecord *record;
+        uint32_t n;
+
+        options.on_record = NULL;
+        n = open_stream("{\"target\":5}", "{\"id\":5,\"from\":0}");
+        options.on_record = on_record;
+        ck_assert_int_eq(pmux_turn(pmux, FAKE_PATIENCE_USEC, NULL), 0);
+        ck_assert_int_eq(pmux_stream_next(stream, &record, 0, NULL), -ETIMEDOUT);
+        fake_bytes(&fake, n, 0, "abc");
+        ck_assert_int_eq(pmux_stream_next(stream, &record, 0, NULL), 1);
+        ck_assert_mem_eq(record->data, "abc", 3);
+}
+END_TEST
+
 static void add_credit(Suite *suite) {
         TCase *credit = tcase_create("credit");
 
@@ -397,6 +413,7 @@ static Suite *stream_suite(void) {
         tcase_add_test(records, a_freed_stream_is_unsubscribed_and_hears_nothing);
         tcase_add_test(records, records_are_kept_for_who_asks_for_them);
         tcase_add_test(records, waiting_for_a_record_has_a_deadline);
+        tcase_add_test(records, what_has_come_is_found_without_waiting);
         suite_add_tcase(suite, records);
         add_credit(suite);
         return suite;
