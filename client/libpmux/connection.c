@@ -371,7 +371,8 @@ int pmux_turn(Pmux *pmux, uint64_t timeout_usec, PmuxError *reterr_error) {
 
         if (timeout_usec < (uint64_t)INT_MAX * USEC_PER_MSEC)
                 timeout_msec = (int)((timeout_usec + USEC_PER_MSEC - 1) / USEC_PER_MSEC);
-        (void)poll(&poll_fd, 1, timeout_msec);
+        if (pmux->state != CONNECTION_FAILED) /* nothing would end the wait */
+                (void)poll(&poll_fd, 1, timeout_msec);
         return pmux_dispatch(pmux, reterr_error);
 }
 

@@ -356,6 +356,22 @@ START_TEST(without_reconnection_a_break_is_final)
 }
 END_TEST
 
+START_TEST(what_is_given_up_is_waited_for_no_more)
+{
+        PmuxError error;
+
+        fake_close(&fake, pmux);
+        pmux = fake_open(&fake, PMUX_NO_RECONNECT, 0);
+        fake_break(&fake);
+        while (pmux_turn(pmux, PMUX_INFINITY, NULL) == 0)
+                ;
+        for (int i = 0; i < 4; i++) {
+                ck_assert_int_lt(pmux_turn(pmux, PMUX_INFINITY, &error), 0);
+                ck_assert_str_eq(error.code, "unreachable");
+        }
+}
+END_TEST
+
 START_TEST(another_version_is_refused)
 {
         uint8_t hello[FRAME_HELLO_DAEMON_SIZE] = PROTOCOL_MAGIC;
@@ -429,6 +445,7 @@ static Suite *connection_suite(void) {
         tcase_add_test(ends, a_connection_that_stays_away_is_given_up);
         tcase_add_test(ends, a_daemon_that_never_greets_is_given_up);
         tcase_add_test(ends, without_reconnection_a_break_is_final);
+        tcase_add_test(ends, what_is_given_up_is_waited_for_no_more);
         tcase_add_test(ends, another_version_is_refused);
         tcase_add_test(ends, a_thing_that_is_no_daemon_is_refused);
         suite_add_tcase(suite, ends);
