@@ -41,6 +41,14 @@ class CommandLine(PmuxTest):
         self.assertEqual(done.stdout, data)
         self.assertEqual(done.stderr, b"")
 
+    def test_run_of_what_does_not_read_it_all(self):
+        """What is left of the input is nobody's fault: the outcome is the process's own, and nothing is complained of."""
+        data = b"x" * (20 << 20)
+        for command, out, status in ((["true"], b"", 0), (["head", "-c", "3"], b"xxx", 0),
+                                     (["sh", "-c", "exec <&-; echo closed; exit 7"], b"closed\n", 7)):
+            done = self.cli("run", "--", *command, input=data, check=status)
+            self.assertEqual((done.stdout, done.stderr), (out, b""), command)
+
     def test_run_forwards_signals(self):
         process = self.daemon.cli_start("run", "-n", "s", "--", "/bin/sh", "-c",
                                         'trap "echo got; exit 9" INT; echo ready; '
