@@ -83,6 +83,45 @@ class Library(PmuxTest):
                               env={**self.daemon.cli_env(None), "LD_LIBRARY_PATH": lib}, timeout=60)
         self.assertEqual((done.stdout.decode(), done.stderr.decode(), done.returncode), (output, "", 0))
 
+    def test_from_cplusplus(self):
+        """All of the headers in a program of C++, which finds their functions under the names of C."""
+        path = os.path.join(self.tmp, "program")
+        with open(path + ".cc", "w") as file:
+            file.write("""
+                #include <pmux-event.h>
+                #include <pmux-read.h>
+                #include <pmux-text.h>
+                #include <pmux.h>
+
+                int main() {
+                        PmuxReadOptions options = PmuxReadOptions();
+                        PmuxDecoder *decoder;
+                        PmuxRead read;
+                        Pmux *pmux;
+
+                        options.size = sizeof(options);
+                        if (pmux_event_free(nullptr) || pmux_open(&pmux, nullptr, nullptr) < 0 ||
+                            pmux_decoder_new(&decoder, "UTF-8", PMUX_DECODE_REFUSE, nullptr) < 0)
+                                return 1;
+                        if (pmux_read(pmux, "nobody", &options, &read, nullptr) == 0)
+                                return 2;
+                        pmux_read_deinit(&read);
+                        pmux_decoder_free(decoder);
+                        pmux_close(pmux);
+                        return 0;
+                }
+                """)
+        include = ["-I" + os.path.join(TOP, "client", part) for part in ("libpmux", "libpmux-event")]
+        lib = os.path.join(BUILD, "lib")
+        subprocess.run(["clang", "-std=c++11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", *include, "-c", "-o",
+                        path + ".o", path + ".cc"], check=True)
+        if os.environ.get("ASAN_OPTIONS"):
+            return  # the library wants the sanitizer of the compiler that made it
+        subprocess.run(["clang", "-o", path, path + ".o", "-L" + lib, "-Wl,-rpath," + lib, "-lpmux-event", "-lpmux",
+                        "-levent_core"], check=True)
+        done = subprocess.run([path], env=self.daemon.cli_env(None), timeout=60)
+        self.assertEqual(done.returncode, 0)
+
     def test_the_command_does_not_load_libevent(self):
         with open(os.path.join(BUILD, "bin", "pmux"), "rb") as file:
             self.assertNotIn(b"event_base_", file.read(), "neither linked nor loaded")
