@@ -264,6 +264,7 @@ static ssize_t decode_other(PmuxDecoder *decoder, const Raw *raw) {
                         return (ssize_t)left;
                 if (r == 0)
                         continue;
+                left = MAX(left, (size_t)1); /* some converters have gone on behind what they refuse */
                 skipped = MIN(decoder->unit, left);
                 r = on_invalid(decoder, raw, raw->size - left, skipped);
                 if (r < 0)

@@ -105,6 +105,7 @@ static const struct {
           "\xe3\x81\x82"
           "a",
           -1 },
+        { "ISO-2022-CN-EXT", BYTES("\x0e"), BAD, 0 }, /* a shift to what was never named */
         { "EUC-JP", BYTES("\xc6\xfc\xcb\xdc"), "\xe6\x97\xa5\xe6\x9c\xac", -1 },
         { "SHIFT_JIS", BYTES("\x93\xfa"), "\xe6\x97\xa5", -1 },
         { "GB18030", BYTES("\x81\x30\x81\x30!"), "\xc2\x80!", -1 },
