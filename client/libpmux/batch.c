@@ -95,11 +95,13 @@ static json_t *batch_params(const PmuxBatch *batch, Error *reterr_error) {
 
 int pmux_batch_new(PmuxBatch **ret_batch, Pmux *pmux, const PmuxBatchOptions *options,
                    PmuxError *reterr_error) {
+        PmuxBatchOptions known = {};
         PmuxBatch *batch;
         Error error = {};
         int r;
 
-        if (options->jobs > PMUX_BATCH_JOBS_MAX || !options->command) {
+        memcpy(&known, options, MIN(options->size, sizeof(known))); /* of a program that was built before */
+        if (known.jobs > PMUX_BATCH_JOBS_MAX || !known.command) {
                 (void)error_set(&error, ERROR_INVALID, "a batch runs 1 to %d commands at a time",
                                 PMUX_BATCH_JOBS_MAX);
                 return error_export(reterr_error, &error, -EINVAL);
@@ -108,9 +110,9 @@ int pmux_batch_new(PmuxBatch **ret_batch, Pmux *pmux, const PmuxBatchOptions *op
         if (!batch)
                 return error_export(reterr_error, &error, -ENOMEM);
         batch->pmux = pmux;
-        batch->options = *options;
-        batch->options.jobs = MAX(options->jobs, (size_t)1);
-        batch->counts.n = options->n;
+        batch->options = known;
+        batch->options.jobs = MAX(known.jobs, (size_t)1);
+        batch->counts.n = known.n;
         list_init(&batch->jobs);
         r = pmux_key(batch->queue);
         batch->params = r < 0 ? NULL : batch_params(batch, &error);

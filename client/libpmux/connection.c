@@ -430,11 +430,13 @@ static int connection_begin(Pmux *pmux, Error *reterr_error) {
 }
 
 int pmux_open(Pmux **ret_pmux, const PmuxOptions *options, PmuxError *reterr_error) {
-        static const PmuxOptions defaults = { .size = sizeof(PmuxOptions) };
+        PmuxOptions known = {};
         Error error = {};
         Pmux *pmux;
         int r;
 
+        if (options) /* of a program that was built before there was all of this */
+                memcpy(&known, options, MIN(options->size, sizeof(known)));
         pmux = calloc(1, sizeof(*pmux));
         if (!pmux)
                 return error_export(reterr_error, &error, -ENOMEM);
@@ -444,7 +446,7 @@ int pmux_open(Pmux **ret_pmux, const PmuxOptions *options, PmuxError *reterr_err
         list_init(&pmux->streams);
         list_init(&pmux->inputs);
         list_init(&pmux->events);
-        r = connection_init(pmux, options ? options : &defaults, &error);
+        r = connection_init(pmux, &known, &error);
         if (r == 0)
                 r = connection_begin(pmux, &error);
         if (r < 0) {

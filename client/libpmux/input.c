@@ -307,6 +307,7 @@ int pmux_input_start(Pmux *pmux, const char *target, const PmuxInputOptions *opt
                      PmuxError *reterr_error) {
         PmuxInput *input;
         Error error = {};
+        bool has_lock;
         int r;
 
         input = calloc(1, sizeof(*input));
@@ -319,12 +320,11 @@ int pmux_input_start(Pmux *pmux, const char *target, const PmuxInputOptions *opt
         list_append(&pmux->inputs, &input->link);
         input->target = strdup(target);
         input->ring = malloc(KEEP_BYTES);
-        if (options && input->options.lock)
+        has_lock = input->options.lock;
+        if (has_lock)
                 input->lock = strdup(input->options.lock);
         input->options.lock = NULL; /* the caller's may go away */
-        r = input->target && input->ring && (!options || !options->lock || input->lock)
-                    ? pmux_key(input->writer)
-                    : -ENOMEM;
+        r = input->target && input->ring && (!has_lock || input->lock) ? pmux_key(input->writer) : -ENOMEM;
         if (r == 0)
                 r = input_open(input, &error);
         if (r < 0) {

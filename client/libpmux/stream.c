@@ -356,8 +356,8 @@ static int stream_fill_params(PmuxStream *stream, const char *method, json_t *pa
 }
 
 static void stream_set_options(PmuxStream *stream, const PmuxStreamOptions *options) {
-        if (options)
-                stream->options = *options;
+        if (options) /* of a program that was built before there was all of this */
+                memcpy(&stream->options, options, MIN(options->size, sizeof(*options)));
         stream->window = stream->options.window_bytes > 0 ? stream->options.window_bytes : WINDOW_DEFAULT;
         stream->window = MIN(stream->window, WINDOW_UNBOUNDED);
 }

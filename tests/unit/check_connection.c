@@ -372,6 +372,21 @@ START_TEST(what_is_given_up_is_waited_for_no_more)
 }
 END_TEST
 
+START_TEST(what_a_program_did_not_know_of_is_not_taken_from_it)
+{
+        const PmuxOptions options = { .size = offsetof(PmuxOptions, connect),
+                                      .socket_path = "/nowhere/fake",
+                                      .flags = PMUX_NO_AUTOSTART,
+                                      .connect = fake_dial,
+                                      .userdata = &fake };
+        Pmux *other = NULL;
+
+        ck_assert_int_lt(pmux_open(&other, &options, NULL), 0);
+        ck_assert_int_eq(fake.n_dials, 1);
+        ck_assert_ptr_null(other);
+}
+END_TEST
+
 START_TEST(another_version_is_refused)
 {
         uint8_t hello[FRAME_HELLO_DAEMON_SIZE] = PROTOCOL_MAGIC;
@@ -446,6 +461,7 @@ static Suite *connection_suite(void) {
         tcase_add_test(ends, a_daemon_that_never_greets_is_given_up);
         tcase_add_test(ends, without_reconnection_a_break_is_final);
         tcase_add_test(ends, what_is_given_up_is_waited_for_no_more);
+        tcase_add_test(ends, what_a_program_did_not_know_of_is_not_taken_from_it);
         tcase_add_test(ends, another_version_is_refused);
         tcase_add_test(ends, a_thing_that_is_no_daemon_is_refused);
         suite_add_tcase(suite, ends);

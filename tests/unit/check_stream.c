@@ -319,6 +319,20 @@ START_TEST(a_process_that_is_gone_after_a_break_fails_the_stream)
 }
 END_TEST
 
+START_TEST(what_a_program_did_not_know_of_is_not_taken_from_it)
+{
+        const PmuxRecord *record;
+        uint32_t n;
+
+        options.size = offsetof(PmuxStreamOptions, on_record);
+        n = open_stream("{\"target\":5}", "{\"id\":5,\"from\":0}");
+        options.size = sizeof(options);
+        fake_bytes(&fake, n, 0, "abc");
+        ck_assert_int_eq(pmux_stream_next(stream, &record, PMUX_INFINITY, NULL), 1);
+        ck_assert_str_eq(seen, "");
+}
+END_TEST
+
 START_TEST(a_freed_stream_is_unsubscribed_and_hears_nothing)
 {
         uint32_t n = open_stream("{\"target\":5}", "{\"id\":5,\"from\":0}");
@@ -412,6 +426,7 @@ static Suite *stream_suite(void) {
         tcase_add_test(records, a_process_that_is_gone_after_a_break_fails_the_stream);
         tcase_add_test(records, a_freed_stream_is_unsubscribed_and_hears_nothing);
         tcase_add_test(records, records_are_kept_for_who_asks_for_them);
+        tcase_add_test(records, what_a_program_did_not_know_of_is_not_taken_from_it);
         tcase_add_test(records, waiting_for_a_record_has_a_deadline);
         tcase_add_test(records, what_has_come_is_found_without_waiting);
         suite_add_tcase(suite, records);
