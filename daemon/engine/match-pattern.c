@@ -108,6 +108,16 @@ static pcre2_compile_context *compile_context(void) {
         return context;
 }
 
+/* One may stand within another, and then looks further back than PCRE2 tells of the longest. Return: at least
+ * how many there are. */
+static uint32_t count_lookbehinds(const char *text, size_t size) {
+        uint32_t n = 0;
+
+        for (size_t i = 0; i + 2 < size; i++)
+                n += memcmp(text + i, "(?<", 3) == 0 || memcmp(text + i, "(*", 2) == 0;
+        return n;
+}
+
 int pattern_new(Pattern **ret_pattern, const void *text, size_t size, Error *reterr_error) {
         CLEANUP(pattern_free) Pattern *pattern = NULL;
         uint8_t message[160];
@@ -129,7 +139,8 @@ int pattern_new(Pattern **ret_pattern, const void *text, size_t size, Error *ret
                                  (const char *)message, offset);
         }
         (void)pcre2_pattern_info(pattern->code, PCRE2_INFO_MAXLOOKBEHIND, &number);
-        pattern->behind = number + 2; /* ^ may look at a newline of two bytes */
+        pattern->behind = number * MAX(count_lookbehinds(text, size), 1u) +
+                          2; /* ^ may look at a newline of two bytes */
         (void)pcre2_pattern_info(pattern->code, PCRE2_INFO_CAPTURECOUNT, &number);
         pattern->n_groups = number + 1;
         pattern_restart(pattern);

@@ -61,6 +61,8 @@ static const struct {
         { "(?<=key=)\\w+;", "key=value;", 4, 10 },
         { "(?<=0123456789)x", "0123456789x", 10, 11 },
         { "(?<!a)b", "abab-b", 5, 6 },
+        { "(?<=(?<=(?<=0123)4567)89ab)c", "0123456789abc", 12, 13 },
+        { "(?<=(*plb:(*positive_lookbehind:0123)4567)89ab)c", "0123456789abc", 12, 13 },
         { "\\bword\\b ", "swordword word x", 10, 15 },
         { "\\Bx", "x xx", 3, 4 },
         { "(a+)b\\1c", "aabaac aabac", 0, 6 },
