@@ -186,9 +186,10 @@ static int pattern_on_match(Pattern *pattern, pcre2_match_data *data, int n, Mat
         for (uint32_t i = 0; i < 2 * pattern->n_groups; i++)
                 pattern->groups[i] =
                         i < 2 * (uint32_t)n && pairs[i] != PCRE2_UNSET ? pattern->wants + pairs[i] : NO_PLACE;
+        pattern->groups[0] = MIN(pattern->groups[0], pattern->groups[1]); /* \K may set it behind the end */
         *ret_result = (MatchResult){
                 .end = pattern->groups[1],
-                .from = MIN(pattern->groups[0], pattern->groups[1]), /* \K may set it behind the end */
+                .from = pattern->groups[0],
                 .to = pattern->groups[1],
         };
         return MATCH_DONE;

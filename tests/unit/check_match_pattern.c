@@ -180,6 +180,20 @@ START_TEST(groups_have_positions_and_names)
 }
 END_TEST
 
+START_TEST(a_begin_that_was_set_behind_the_end_is_the_end)
+{
+        uint64_t from, to;
+        const char *name;
+
+        make("(?(DEFINE)(ab\\K))-(?=(?1))");
+        ck_assert_int_eq(feed("-ab", 3), MATCH_DONE);
+        ck_assert_uint_eq(result.from, 1);
+        ck_assert(pattern_group(pattern, 0, &from, &to, &name));
+        ck_assert_uint_eq(from, 1);
+        ck_assert_uint_eq(to, 1);
+}
+END_TEST
+
 START_TEST(what_does_not_compile_says_where)
 {
         static const char *const texts[] = { "(", "a{2,1}", "[z-a]", "(*UTF)a", "\\", "(?<n>a)(?<n>b)" };
@@ -268,6 +282,7 @@ static Suite *match_pattern_suite(void) {
         tcase_add_test(rest, the_present_end_is_an_end);
         tcase_add_test(rest, what_cannot_begin_a_match_is_not_wanted_again);
         tcase_add_test(rest, groups_have_positions_and_names);
+        tcase_add_test(rest, a_begin_that_was_set_behind_the_end_is_the_end);
         tcase_add_loop_test(rest, what_does_not_compile_says_where, 0, 6);
         suite_add_tcase(suite, rest);
         tcase_add_checked_fixture(time, setup, teardown);
