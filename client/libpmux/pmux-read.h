@@ -68,7 +68,7 @@ typedef enum PmuxReason {
 typedef struct PmuxGroup {
         size_t from; /* positions in data */
         size_t to;
-        int matched; /* 0: it took no part; the others mean nothing then */
+        int matched; /* 0: it took no part, or a lookahead saw it behind data; the others mean nothing then */
 } PmuxGroup;
 
 typedef struct PmuxRead {
@@ -197,7 +197,7 @@ typedef struct PmuxCondition {
 #define PMUX_WAIT_AT_ONCE (1u << 1) /* do not wait: only look */
 
 typedef struct PmuxSpan {
-        uint64_t from; /* offsets in the log */
+        uint64_t from; /* bytes of the sources since the search began */
         uint64_t to;
         int matched; /* 0: it took no part; the others mean nothing then */
 } PmuxSpan;

@@ -86,8 +86,13 @@ static int read_groups(PmuxRead *read, const json_t *groups) {
                 read->groups[i].matched = json_is_object(group);
                 read->groups[i].from = number_of(group, "from");
                 read->groups[i].to = number_of(group, "to");
-                if (read->groups[i].from > read->groups[i].to || read->groups[i].to > read->size)
+                if (read->groups[i].from > read->groups[i].to)
                         return -EPROTO;
+                if (read->groups[i].to <= read->size)
+                        continue;
+                if (i == 0)
+                        return -EPROTO;
+                read->groups[i] = (PmuxGroup){}; /* its bytes are still to be read */
         }
         return 0;
 }

@@ -38,7 +38,9 @@ static void on_read(Pmux *self, const PmuxRead *read, const PmuxError *error, vo
                 told = *read;
                 told.data = malloc(read->size + 1);
                 memcpy(told.data, read->data, read->size + 1);
-                told.groups = NULL;
+                told.groups = calloc(read->n_groups + 1, sizeof(*read->groups));
+                if (read->n_groups > 0)
+                        memcpy(told.groups, read->groups, read->n_groups * sizeof(*read->groups));
         }
         if (error)
                 told_error = *error;
@@ -217,6 +219,24 @@ START_TEST(a_repeated_request_has_its_key)
 }
 END_TEST
 
+START_TEST(a_group_that_a_lookahead_saw_behind_the_data_is_none)
+{
+        const PmuxReadOptions options = { .size = sizeof(options),
+                                          .what = PMUX_FOR_PATTERN,
+                                          .text = "(a)(?=(b))" };
+
+        read_with(
+                &options,
+                "{\"reason\":\"satisfied\",\"data\":\"a\",\"from\":0,\"next\":1,\"run\":1,\"match\":"
+                "{\"from\":0,\"to\":1,\"groups\":[{\"n\":0,\"name\":null,\"from\":0,\"to\":1},"
+                "{\"n\":1,\"name\":null,\"from\":0,\"to\":1},{\"n\":2,\"name\":null,\"from\":1,\"to\":2}]}}");
+        ck_assert_str_eq(told_error.code, "");
+        ck_assert_uint_eq(told.n_groups, 3);
+        ck_assert_int_eq(told.groups[1].matched, 1);
+        ck_assert_int_eq(told.groups[2].matched, 0);
+}
+END_TEST
+
 START_TEST(groups_that_lie_outside_of_the_data_are_refused)
 {
         const PmuxReadOptions options = { .size = sizeof(options),
@@ -290,6 +310,7 @@ static Suite *read_suite(void) {
         tcase_add_test(tcase, a_question_whose_answer_never_came_is_no_success);
         tcase_add_test(tcase, a_deadline_carries_what_there_is);
         tcase_add_test(tcase, a_repeated_request_has_its_key);
+        tcase_add_test(tcase, a_group_that_a_lookahead_saw_behind_the_data_is_none);
         tcase_add_test(tcase, groups_that_lie_outside_of_the_data_are_refused);
         tcase_add_test(tcase, a_forgotten_read_leaves_nothing);
         tcase_add_test(tcase, descriptors_leave_with_their_request_each_time);
