@@ -93,6 +93,7 @@ int reader_start(Reader *reader, ReaderSet *set, Process *process, Match *match,
         reader->last_usec = last_before(log);
         scan_init(&reader->scan, match, &options->begin, options->max, options->sources);
         reader->scan.any_run = options->any_run;
+        reader->scan.forgets = options->forgets;
         if (options->run != 0) {
                 reader->scan.run = options->run;
                 reader->scan.only_run = true;
@@ -119,11 +120,12 @@ void reader_stop(Reader *reader) {
 }
 
 void reader_move(Reader *reader, const LogCursor *begin) {
-        bool any_run = reader->scan.any_run;
+        bool any_run = reader->scan.any_run, forgets = reader->scan.forgets;
 
         match_restart(reader->match);
         scan_init(&reader->scan, reader->match, begin, reader->scan.max, reader->scan.sources);
         reader->scan.any_run = any_run;
+        reader->scan.forgets = forgets;
         reader->hold_usec = 0;
         reader->reader.offset = begin->offset;
         reader_due(reader);

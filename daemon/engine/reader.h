@@ -50,6 +50,7 @@ typedef struct ReaderOptions {
         uint64_t quiet_usec;   /* of MATCH_QUIET */
         bool quiet_from_start; /* of MATCH_QUIET: satisfied without a byte, too */
         bool any_run;          /* the end of a run is no end */
+        bool forgets;          /* see Scan */
 } ReaderOptions;
 
 /* Embedded in what waits. */

@@ -154,7 +154,7 @@ static json_t *term_found(const Reader *reader) {
         Log *log;
 
         if (process_log(reader->process, &log, NULL) >= 0 && match_kind(reader->match) != MATCH_QUIET)
-                (void)scan_copy(scan, log, MIN(scan->result.end, scan->n), NULL, &next);
+                (void)scan_find_end(scan, log, &next);
         found = json_pack("{s:I}", "offset", (json_int_t)next);
         if (found && match_kind(reader->match) == MATCH_PATTERN)
                 (void)json_object_set_new(found, "match", read_match_to_json(reader->match, &scan->result));
@@ -268,7 +268,8 @@ static int term_start(Term *term, const Condition *condition, Process *process, 
                                   .timeout_usec = USEC_INFINITY,
                                   .quiet_usec = condition->quiet_usec,
                                   .quiet_from_start = true,
-                                  .any_run = true };
+                                  .any_run = true,
+                                  .forgets = true };
         const Request *request = term->wait->request;
         TermReader *reader;
         Match *match;

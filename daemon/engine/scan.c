@@ -54,7 +54,7 @@ static int scan_move(const Scan *scan, Log *log, LogCursor *cursor, uint64_t n, 
                 r = log_next(log, cursor, (size_t)MIN(n, (uint64_t)SIZE_MAX / 2), scan->sources, &chunk);
                 if (r < 0)
                         return r;
-                if (r == 0 || chunk.header.kind == RECORD_GAP)
+                if (r == 0 || (chunk.header.kind == RECORD_GAP && (data || !scan->forgets)))
                         return -ENODATA;
                 if (chunk.header.kind != RECORD_DATA)
                         continue;
@@ -83,7 +83,26 @@ int scan_copy(const Scan *scan, Log *log, uint64_t n, void *ret_data, uint64_t *
         return r;
 }
 
-/* Retention has removed some of what was gathered: begin behind it. */
+int scan_find_end(const Scan *scan, Log *log, uint64_t *ret_next) {
+        LogCursor cursor = scan->wants;
+        int r;
+
+        assert(scan->is_done && scan->result.end >= scan->wants_at);
+        r = scan_move(scan, log, &cursor, MIN(scan->result.end, scan->n) - scan->wants_at, NULL);
+        if (r >= 0)
+                *ret_next = cursor.offset;
+        return r;
+}
+
+/* Whether retention has removed some of what is still needed. */
+static bool scan_is_overtaken(const Scan *scan, const Log *log) {
+        if (scan->forgets)
+                return match_looks(scan->match) && scan->wants_at < scan->n &&
+                       log_begin(log) > scan->wants.offset;
+        return scan->n > 0 && log_begin(log) > scan->first;
+}
+
+/* Begin behind what retention has removed. */
 static int scan_restart(Scan *scan, Log *log) {
         if (scan->lost_from == scan->lost_to)
                 scan->lost_from = scan->first;
@@ -94,9 +113,10 @@ static int scan_restart(Scan *scan, Log *log) {
         return log_seek_offset(log, &scan->at, log_begin(log));
 }
 
+/* Whether to go on behind it: bytes that are counted are counted on. */
 static bool scan_on_gap(Scan *scan, const LogChunk *chunk) {
         if (scan->n > 0)
-                return false;
+                return scan->forgets && !match_looks(scan->match);
         if (scan->lost_from == scan->lost_to)
                 scan->lost_from = chunk->header.offset;
         scan->lost_to = chunk->header.offset + chunk->argument;
@@ -153,8 +173,12 @@ static int scan_show(Scan *scan, Log *log, ScanBuffer *buffer, uint64_t usec, Er
         int r, state;
 
         if (!match_looks(scan->match)) {
-                scan->wants_at = scan->n;
-                return match_feed(scan->match, NULL, (size_t)size, usec, &scan->result, reterr_error);
+                state = match_feed(scan->match, NULL, (size_t)size, usec, &scan->result, reterr_error);
+                if (state == MATCH_MORE) {
+                        scan->wants = scan->at;
+                        scan->wants_at = scan->n;
+                }
+                return state;
         }
         r = buffer_reserve(buffer, size, reterr_error);
         if (r >= 0) {
@@ -193,7 +217,7 @@ static void scan_hold(Scan *scan) {
 int scan_step(Scan *scan, Log *log, ScanBuffer *buffer, uint64_t usec, Error *reterr_error) {
         int state = SCAN_BUSY, r = 0;
 
-        if (scan->n > 0 && log_begin(log) > scan->first)
+        if (scan_is_overtaken(scan, log))
                 r = scan_restart(scan, log);
         if (r >= 0 && !scan->again)
                 state = r = scan_gather(scan, log);

@@ -41,6 +41,7 @@ typedef struct Scan {
         uint8_t sources; /* bits 1 << Source */
         bool only_run;   /* end with this run, whether or not something was gathered */
         bool any_run;    /* the end of a run is nothing to stop at */
+        bool forgets;    /* what was gathered is not asked for, only where it ended: it may go */
         bool is_begun;   /* the matcher has been asked once */
         bool is_done;    /* 'result' is set */
         bool again;      /* the matcher's time was up: it has to see the same again */
@@ -63,7 +64,8 @@ void scan_init(Scan *scan, Match *match, const LogCursor *begin, uint64_t max, u
  * scan_step() - look at what comes next, a bounded piece of it
  * @usec:  how long a pattern may take
  *
- * Where retention removed what had been gathered, it begins anew behind that, and counts it as lost.
+ * Where retention removed what had been gathered, it begins anew behind that, and counts it as lost; with
+ * 'forgets' only where the matcher still wanted it.
  *
  * What a pattern matches in part it has to see again with what comes behind it. So that this is no more work
  * than a few times what has come, however small the pieces, a long one is seen again when it has grown by a
@@ -85,6 +87,15 @@ void scan_release(Scan *scan);
  * Return: 0; -ENODATA: they are no longer kept; -errno.
  */
 int scan_copy(const Scan *scan, Log *log, uint64_t n, void *ret_data, uint64_t *ret_next);
+
+/**
+ * scan_find_end() - the offset behind the match, of a scan that is done
+ *
+ * Unlike scan_copy() it looks at the end of what was gathered only, however much that was.
+ *
+ * Return: 0; -errno.
+ */
+int scan_find_end(const Scan *scan, Log *log, uint64_t *ret_next);
 
 /** scan_buffer_trim() - give back what an unusually long match took. */
 void scan_buffer_trim(ScanBuffer *buffer);

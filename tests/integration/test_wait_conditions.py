@@ -45,6 +45,23 @@ class WaitConditions(PmuxTest):
         result = self.wait(client, [target], {"for": "exited"}, {"for": "closed"}, {"for": "empty"})
         self.assertEqual(len(result["satisfied"]), 3)
 
+    def test_bytes_and_patterns_of_more_than_is_kept(self):
+        """What has gone by counts, though retention has removed it."""
+        client, other = self.client(), self.client()
+        target = self.sh(client, "while read l; do head -c 50000 /dev/zero; done; echo end; exec sleep 1000",
+                         retention_bytes=64 << 10)["id"]
+        waiting = other.submit("wait", {"targets": [target], "timeout_usec": 60 * SECOND, "conditions": [
+            {"for": "bytes", "n": 950000}, {"for": "pattern", "pattern": "end$"}]})
+        for n in range(1, 21):
+            client.write(target, b"\n", eof=n == 20)
+            wait_until(lambda: client.show(target)["log"]["end"] >= 50000 * n, what="the process to write")
+        result = waiting.result(70)
+        self.assertGreater(client.show(target)["log"]["begin"], 800000)
+        self.assertEqual(result["reason"], "satisfied")
+        rows = {row["condition"]: row for row in result["satisfied"]}
+        self.assertEqual((rows[0]["offset"], rows[1]["offset"]), (950000, 1000003))
+        self.assertEqual((rows[1]["match"]["from"], rows[1]["match"]["to"]), (1000000, 1000003))
+
     def test_any_and_all_over_several(self):
         client = self.client()
         a, b = self.cat(client), self.cat(client)

@@ -148,6 +148,94 @@ START_TEST(what_retention_took_is_said_and_passed_over)
 }
 END_TEST
 
+/* --- what is not asked for --- */
+
+#define BLOCKS 40
+
+/* Many times what is kept goes by. */
+static void pass(void) {
+        static char block[16385];
+
+        memset(block, 'x', sizeof(block) - 1);
+        for (unsigned i = 0; i < BLOCKS; i++) {
+                put(SOURCE_STDERR, 1, "beside");
+                put(SOURCE_STDOUT, 1, block);
+                if (step() == SCAN_HOLDS) {
+                        scan_release(&scan);
+                        ck_assert_int_eq(step(), SCAN_WAITS);
+                }
+        }
+        ck_assert_uint_gt(log_begin(test_log), 0);
+}
+
+static void begin_forgetting(MatchKind kind, uint64_t n, const char *text) {
+        log_test_open(65536, 65536);
+        begin(kind, n, text, UINT64_MAX);
+        scan.sources = 1u << SOURCE_STDOUT;
+        scan.forgets = true;
+}
+
+START_TEST(what_is_counted_may_go)
+{
+        uint64_t next;
+
+        begin_forgetting(MATCH_EXACTLY, BLOCKS * UINT64_C(16384) + 2, NULL);
+        pass();
+        put(SOURCE_STDERR, 1, "beside");
+        put(SOURCE_STDOUT, 1, "end");
+        ck_assert_int_eq(step(), SCAN_DONE);
+        ck_assert_int_eq(scan_find_end(&scan, test_log, &next), 0);
+        ck_assert_uint_eq(next, log_end(test_log) - 1);
+}
+END_TEST
+
+START_TEST(what_a_pattern_has_passed_may_go)
+{
+        uint64_t next;
+
+        begin_forgetting(MATCH_PATTERN, 0, "(?<=xxxx)e(n)d");
+        pass();
+        put(SOURCE_STDOUT, 1, "ending");
+        ck_assert_int_eq(step(), SCAN_DONE);
+        ck_assert_uint_eq(scan.result.from, BLOCKS * UINT64_C(16384));
+        ck_assert_uint_eq(scan.lost_to, 0);
+        ck_assert_uint_lt(scan.n_shown, BLOCKS * (UINT64_C(16384) + 10) + 6); /* nothing twice */
+        ck_assert_int_eq(scan_find_end(&scan, test_log, &next), 0);
+        ck_assert_uint_eq(next, log_end(test_log) - 3);
+}
+END_TEST
+
+START_TEST(what_a_pattern_still_wanted_and_is_gone_matches_nothing)
+{
+        begin_forgetting(MATCH_PATTERN, 0, "be[^b]*end");
+        put(SOURCE_STDOUT, 1, "be");
+        pass();
+        put(SOURCE_STDOUT, 1, "end");
+        ck_assert_int_eq(step(), SCAN_WAITS);
+        put(SOURCE_STDOUT, 1, "beend");
+        ck_assert_int_eq(step(), SCAN_DONE);
+}
+END_TEST
+
+START_TEST(bytes_are_counted_on_behind_a_gap)
+{
+        static char block[65536];
+        uint64_t next;
+
+        begin_forgetting(MATCH_EXACTLY, 8, NULL);
+        put(SOURCE_STDOUT, 1, "12345");
+        ck_assert_int_eq(step(), SCAN_WAITS);
+        memset(block, 'x', sizeof(block) - 1);
+        for (unsigned i = 0; i < 4; i++)
+                put(SOURCE_STDERR, 1, block);
+        ck_assert_uint_gt(log_begin(test_log), 5);
+        put(SOURCE_STDOUT, 1, "6789");
+        ck_assert_int_eq(step(), SCAN_DONE);
+        ck_assert_int_eq(scan_find_end(&scan, test_log, &next), 0);
+        ck_assert_uint_eq(next, log_end(test_log) - 1);
+}
+END_TEST
+
 /* --- how much is seen again --- */
 
 #define PIECE_BYTES 100
@@ -220,6 +308,10 @@ static Suite *scan_suite(void) {
         tcase_add_test(tcase, it_never_goes_into_the_next_run_with_something_gathered);
         tcase_add_test(tcase, more_than_it_may_gather_is_said_and_not_sooner);
         tcase_add_test(tcase, what_retention_took_is_said_and_passed_over);
+        tcase_add_test(tcase, what_is_counted_may_go);
+        tcase_add_test(tcase, what_a_pattern_has_passed_may_go);
+        tcase_add_test(tcase, what_a_pattern_still_wanted_and_is_gone_matches_nothing);
+        tcase_add_test(tcase, bytes_are_counted_on_behind_a_gap);
         tcase_add_test(tcase, a_long_match_in_part_is_seen_a_few_times_however_small_the_pieces);
         tcase_add_test(tcase, what_is_held_back_is_seen_before_the_run_is_called_over);
         tcase_add_test(tcase, a_short_match_in_part_is_seen_at_once);
