@@ -453,7 +453,7 @@ static int read_place(Request *request, Process *process, Params *params, ReadWi
         if (offset > log_end(log))
                 return error_set(reterr_error, ERROR_INVALID, "from: %" PRIu64 " is beyond the end, %" PRIu64,
                                  offset, log_end(log));
-        if (from || run == 0)
+        if (run == 0 || offset > place->offset)
                 r = log_seek_offset(log, place, offset);
         return r < 0 ? error_set_errno(reterr_error, r, "cannot find the place in the log") : 0;
 }

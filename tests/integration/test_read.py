@@ -147,6 +147,18 @@ class Reading(PmuxTest):
         got = client.read(p, from_="start", cursor="r", for_="exactly", n=12, sources=["stdout"])
         self.assertEqual((got["reason"], got["data"]), ("eof", b"a\nlast"), "nothing of the next run is added")
 
+    def test_a_run_begins_where_it_began(self):
+        """Nothing of the runs before it is given, wherever the read is to begin."""
+        client = self.client()
+        p = self.sh(client, "echo abcde")["id"]
+        self.ended(client, p, for_="empty")
+        client.start(p)
+        self.ended(client, p, for_="empty")
+        for run, from_, data in ((2, 0, b"abcde\n"), (2, "start", b"abcde\n"), (2, 5, b"abcde\n"), (2, 6, b"abcde\n"),
+                                 (2, 8, b"cde\n"), (2, 12, b""), (1, 2, b"cde\n"), (1, 6, b""), (1, 8, b"")):
+            got = client.read(p, run=run, from_=from_, for_="eof", cursor=NULL)
+            self.assertEqual((got["reason"], got["data"], got["run"]), ("satisfied", data, run), (run, from_))
+
     def test_quiet(self):
         client = self.client()
         p = self.sh(client, "for i in 1 2 3 4 5; do printf $i; sleep 0.1; done; exec sleep 1000")["id"]
