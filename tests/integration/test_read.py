@@ -128,7 +128,7 @@ class Reading(PmuxTest):
     def test_the_end_of_a_run(self):
         client = self.client()
         p = self.sh(client, "printf 'a\nlast'; printf err >&2")["id"]
-        self.ended(client, p, for_="closed")
+        self.ended(client, p, for_="empty")
         self.assertEqual(client.read(p, cursor="x", sources=["stdout"], for_="exactly", n=100)["missing"], 94)
         got = client.read(p, for_="line", sources=["stdout"])
         self.assertEqual((got["reason"], got["data"]), ("satisfied", b"a\n"))
@@ -141,7 +141,7 @@ class Reading(PmuxTest):
         client.start(p)
         got = client.read(p, for_="line", sources=["stdout"])
         self.assertEqual((got["reason"], got["data"], got["run"]), ("satisfied", b"a\n", 2), "it goes on in the next run")
-        self.ended(client, p, for_="closed")
+        self.ended(client, p, for_="empty")
         got = client.read(p, run=1, for_="eof", cursor=NULL, sources=["stderr"])
         self.assertEqual((got["reason"], got["data"]), ("satisfied", b"err"))
         got = client.read(p, from_="start", cursor="r", for_="exactly", n=12, sources=["stdout"])
