@@ -246,7 +246,7 @@ static bool engine_finish_turn(Engine *engine) {
         keeper_link_flush(engine->link);
         client_set_reap(&engine->clients);
         engine_schedule_chores(engine);
-        return !list_empty(&engine->requests.readers.due) || !list_empty(&engine->clients.ready);
+        return readers_are_due(&engine->requests.readers) || !list_empty(&engine->clients.ready);
 }
 
 static int engine_open(Engine *engine, const char *state_dir, Handover *ret_handover, Error *reterr_error) {

@@ -306,9 +306,23 @@ static void reader_look(Reader *reader) {
         reader_due(reader);
 }
 
+/* Whether one that is parked need not be any more. */
+static bool reader_has_room(Reader *reader) {
+        return !reader->process || reader->ops->has_room(reader);
+}
+
+bool readers_are_due(const ReaderSet *set) {
+        if (!list_empty(&set->due))
+                return true;
+        LIST_FOREACH(Reader, reader, &set->parked, due_link)
+                if (reader_has_room(reader))
+                        return true;
+        return false;
+}
+
 static void readers_unpark(ReaderSet *set) {
         LIST_FOREACH(Reader, reader, &set->parked, due_link)
-                if (!reader->process || reader->ops->has_room(reader)) {
+                if (reader_has_room(reader)) {
                         list_remove(&reader->due_link);
                         list_append(&set->due, &reader->due_link);
                 }

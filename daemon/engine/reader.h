@@ -79,6 +79,8 @@ void reader_set_deinit(ReaderSet *set);
  * set->due.
  */
 void readers_finish_turn(ReaderSet *set);
+/** readers_are_due() - whether there is something to look at, now that the turn's answers have been sent. */
+bool readers_are_due(const ReaderSet *set);
 
 /**
  * reader_start() - begin to wait; looked at for the first time at the end of this turn

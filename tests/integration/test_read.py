@@ -269,6 +269,18 @@ class Reading(PmuxTest):
         client.write(p, b"a line\n")
         self.assertEqual(client.read(p, for_="line")["data"], b"half a line\n")
 
+    def test_large_answers_at_the_same_time_all_come(self):
+        """One waits until those before it have been sent, and no longer, whatever else happens or not."""
+        client, other = self.client(), self.client()
+        for turn in range(3):
+            p = self.sh(client, "read l; yes | head -c 2000000; exec sleep 1000")["id"]
+            waiting = [other.submit_read(p, cursor=NULL, from_=0, for_="exactly", n=270000) for _ in range(12)]
+            wait_until(lambda: len(client.show(p)["subscribers"]) == 12, what="the reads to wait")
+            client.write(p, b"\n")
+            for pending in waiting:
+                self.assertEqual(len(pending.result(20)["data"]), 270000)
+            client.remove(p, force=True)
+
     def test_removal_while_a_read_waits(self):
         client, other = self.client(), self.client()
         p = self.one(client, "")
