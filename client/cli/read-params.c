@@ -70,9 +70,9 @@ static int set_usec(ReadParams *read, const char *key, const char *text, uint64_
 
         if (parse_duration(text, ret_usec, &error) < 0)
                 return cli_usage(read->cli, "%s", error.text);
-        if (!key || *ret_usec > INT64_MAX / 8)
+        if (!key)
                 return 0;
-        return read_params_set(read, key, json_integer((json_int_t)*ret_usec));
+        return read_params_set(read, key, json_integer((json_int_t)MIN(*ret_usec, (uint64_t)INT64_MAX / 8)));
 }
 
 static int hex_digit(char c) {

@@ -131,7 +131,7 @@ static int on_option(Cli *cli, json_t *params, int c, bool *ret_all) {
         default:
                 if (parse_duration(optarg, &usec, &error) < 0)
                         return cli_usage(cli, "%s", error.text);
-                if (usec > INT64_MAX)
+                if (usec > INT64_MAX / 8)
                         return 0;
                 return json_object_set_new(params, "timeout_usec", json_integer((json_int_t)usec));
         }

@@ -127,6 +127,14 @@ class CliRead(PmuxTest):
         done = self.cli("read", "--stdin", "--line", "plain")
         self.assertEqual((done.returncode, b"transcript" in done.stderr), (125, True), done)
 
+    def test_for_ever_is_a_time(self):
+        self.cli("run", "-d", "-n", "cat", "--", "cat", check=0)
+        self.assertEqual(self.cli("ask", "--quiet", "infinity", "--timeout", "1s", "cat", "text").returncode, 124)
+        for t in ("infinity", "9223372036854775807us"):
+            self.assertEqual(self.cli("read", "--peek", "--quiet", t, "--timeout", "50ms", "cat").returncode, 124, t)
+            self.assertEqual(self.cli("read", "--peek", "--line", "--timeout", t, "cat").returncode, 0, t)
+            self.assertEqual(self.cli("wait", "--for", "running", "--timeout", t, "cat").returncode, 0, t)
+
     def test_time_goes_on_over_a_kill_of_the_engine(self):
         """What is left of the time counts, not the whole of it anew."""
         self.client().run(["/bin/sleep", "1000"], name="sleeper")
