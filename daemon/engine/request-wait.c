@@ -321,16 +321,20 @@ static int terms_start(Wait *wait, const Condition *conditions, size_t n, Error 
         return 0;
 }
 
+static size_t count_terms(const Condition *conditions, size_t n) {
+        size_t n_terms = 0;
+
+        for (size_t i = 0; i < n; i++)
+                n_terms += conditions[i].n_processes;
+        return n_terms;
+}
+
 /* The processes of all conditions, each once; owned. */
-static Process **conditions_processes(const Condition *conditions, size_t n, size_t *ret_n,
-                                      size_t *ret_n_terms) {
+static Process **conditions_processes(const Condition *conditions, size_t n, size_t n_terms, size_t *ret_n) {
         Process **all;
         size_t n_all = 0;
 
-        *ret_n_terms = 0;
-        for (size_t i = 0; i < n; i++)
-                *ret_n_terms += conditions[i].n_processes;
-        all = calloc(*ret_n_terms, sizeof(Process *));
+        all = calloc(n_terms, sizeof(Process *));
         for (size_t i = 0; all && i < n; i++)
                 for (size_t j = 0; j < conditions[i].n_processes; j++) {
                         size_t k = 0;
@@ -346,19 +350,17 @@ static Process **conditions_processes(const Condition *conditions, size_t n, siz
 
 static int conditions_wait(Request *request, const Condition *conditions, size_t n, bool any,
                            uint64_t timeout, Error *reterr_error) {
-        size_t n_processes, n_terms;
+        size_t n_processes = 0, n_terms = count_terms(conditions, n);
         Process **processes;
         Terms *terms;
         Error error = {};
         Wait *wait;
         int r;
 
-        processes = conditions_processes(conditions, n, &n_processes, &n_terms);
-        if (n_terms > LIMIT_WAIT_TERMS) {
-                free(processes);
+        if (n_terms > LIMIT_WAIT_TERMS) /* before anything that takes its square */
                 return error_set(reterr_error, ERROR_LIMIT, "conditions: %zu on processes are more than %d",
                                  n_terms, LIMIT_WAIT_TERMS);
-        }
+        processes = conditions_processes(conditions, n, n_terms, &n_processes);
         terms = calloc(1, sizeof(*terms) + n_terms * sizeof(*terms->terms));
         r = processes && terms ? wait_new(&wait, request->host, request, processes, n_processes, terms_check,
                                           timeout, reterr_error)
