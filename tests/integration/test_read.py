@@ -335,6 +335,26 @@ class Reading(PmuxTest):
         self.assertEqual(got["data"], b"got e\n")
         self.assert_error("not-running" if client.wait(p, for_="exited") else "", client.ask, p, "f\n")
 
+    def test_what_a_pipe_holds_before_the_question_is_no_answer(self):
+        """The engine hears of the question first, and then of what was written before it took that."""
+        client = self.client()
+        engine = self.daemon.engine_pid()
+        go, gone = os.path.join(self.tmp, "go"), os.path.join(self.tmp, "gone")
+        os.mkfifo(go)
+        p = self.sh(client, 'while read -r l; do echo stale; touch "$2$l"; done < "$1" & ' + ECHO, go, gone)["id"]
+        with open(go, "w", buffering=1) as stale:
+            for i in range(5):
+                client.call("version")
+                os.kill(engine, signal.SIGSTOP)
+                try:
+                    asked = client.submit_read(p, method="ask", data="%d\n" % i, for_="line")
+                    stale.write("%d\n" % i)
+                    wait_until(lambda: os.path.exists(gone + str(i)), what="what comes before the answer")
+                finally:
+                    os.kill(engine, signal.SIGCONT)
+                self.assertEqual(asked.result()["data"], b"got %d\n" % i)
+        client.stop(p, now=True)
+
     def test_the_key_of_ask_covers_both_halves(self):
         """The engine is killed after the input was accepted and before there is an answer."""
         client = self.client()
