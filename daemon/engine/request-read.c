@@ -114,8 +114,10 @@ static int answer_with_data(const json_t *answer, const Scan *scan, Log *log, ui
                                r == -ENOMEM ? "cannot hold what was read" : "cannot read the log");
 }
 
-/* Whoever waits at a cursor that has been moved begins anew where it is now. */
-static void readers_follow(Process *process, const char *name, uint64_t offset);
+/* Whoever waits at a cursor that has been moved begins anew where it is now. 'done' moved it, with this
+ * result; NULL: no read did. */
+static void readers_follow(Process *process, const char *name, uint64_t offset, const Read *done,
+                           json_t *result);
 
 /* All that is kept of an answer: with it, or not at all. */
 static int read_store(Read *read, const json_t *answer, bool moves, uint64_t next, Error *reterr_error) {
@@ -170,7 +172,7 @@ static int read_finish(Read *read, ReaderEnd end, json_t **ret_result, Error *re
         }
         read->follows = false; /* it has what it came for, wherever its cursor goes */
         if (moves)
-                readers_follow(read->reader.process, read->cursor, next);
+                readers_follow(read->reader.process, read->cursor, next, read, result);
         *ret_result = result;
         return 0;
 }
@@ -229,7 +231,14 @@ int read_repeat(Process *process, const char *text, json_t **ret_result, Error *
 
 /* --- cursors --- */
 
-static void readers_follow(Process *process, const char *name, uint64_t offset) {
+/* Whether this is the same request, repeated while the first one still waits for a connection that nobody may
+ * be at the other end of. */
+static bool read_is_repeated(const Read *other, const Read *done) {
+        return done && done->key[0] && done->digest == other->digest && strcmp(done->key, other->key) == 0;
+}
+
+static void readers_follow(Process *process, const char *name, uint64_t offset, const Read *done,
+                           json_t *result) {
         LogCursor place;
         Log *log;
 
@@ -239,6 +248,11 @@ static void readers_follow(Process *process, const char *name, uint64_t offset) 
 
                 if (!other || !other->follows || strcmp(other->cursor, name) != 0 || other->start == offset)
                         continue;
+                if (read_is_repeated(other, done)) {
+                        request_answer(other->request, json_incref(result), NULL);
+                        read_free(other);
+                        continue;
+                }
                 if (process_log(process, &log, NULL) >= 0 && log_seek_offset(log, &place, offset) >= 0) {
                         other->start = offset;
                         reader_move(reader, &place);
@@ -252,7 +266,7 @@ int read_move_cursor(RequestHost *host, Process *process, const char *name, uint
 
         r = registry_set_cursor(host->supervisor->registry, process->id, name, offset, reterr_error);
         if (r >= 0)
-                readers_follow(process, name, offset);
+                readers_follow(process, name, offset, NULL, NULL);
         return r;
 }
 

@@ -321,6 +321,24 @@ class Reading(PmuxTest):
         self.assertEqual(client.cursors(p), {b"default": 4})
         self.assert_error("invalid-argument", client.read, self.one(client, "x"), key=key)
 
+    def test_a_request_that_is_repeated_while_the_first_waits_is_done_once(self):
+        """As when the daemon does not know yet that a connection is lost."""
+        client = self.client()
+        p = self.sh(client, "cat")["id"]
+        clients = [self.client() for _ in range(3)]
+        for method, params in (("read", {}), ("ask", {"data": "question\n"})):
+            key = random_key()
+            waiting = [each.submit_read(p, method=method, for_="separator", separator="end\n", key=key, **params)
+                       for each in clients]
+            wait_until(lambda: len(client.show(p)["subscribers"]) == 3, what="the reads to wait")
+            client.write(p, b"one end\n")
+            answers = [pending.result() for pending in waiting]
+            self.assertEqual(answers[0]["data"], params.get("data", "").encode() + b"one end\n")
+            self.assertEqual(answers, answers[:1] * 3)
+            self.assertEqual(client.cursors(p), {b"default": answers[0]["next"]})
+            self.assertEqual(client.show(p)["log"]["end"], answers[0]["next"])
+        client.stop(p, now=True)
+
     def test_ask(self):
         client = self.client()
         p = self.sh(client, "printf 'before\n'; " + ECHO)["id"]
