@@ -14,6 +14,7 @@
 #include "client/cli/target.h"
 #include "client/cli/text-join.h"
 #include "common/bytes.h"
+#include "common/clock.h"
 #include "common/parse.h"
 
 #define ASK_MAX (1024 * 1024) /* bytes of one question */
@@ -33,8 +34,9 @@ typedef struct ReadLoop {
         ReadParams read;
         bool peek;
         bool moved;       /* a piece has been consumed */
-        json_int_t begin; /* where the first one stood, or the character that is being completed */
+        json_t *cursor;   /* owned; where the cursor was before that: an offset, or null */
         bool amid;        /* the bytes that were read for ended within a character: the rest of it is read */
+        json_int_t begin; /* where that character stands */
         bool had_any;     /* there were whole ones before it */
 } ReadLoop;
 
@@ -44,8 +46,6 @@ static json_int_t integer_of(const json_t *result, const char *key) {
 
 /* The next piece begins where this one ended; without a cursor that must be said. */
 static int piece_done(ReadLoop *loop, json_t *result) {
-        if (!loop->moved)
-                loop->begin = integer_of(result, "from");
         loop->moved = true;
         return read_params_set(&loop->read, "from",
                                json_integer(loop->peek
@@ -53,18 +53,47 @@ static int piece_done(ReadLoop *loop, json_t *result) {
                                                     : integer_of(result, "next")));
 }
 
-/* A deadline consumes nothing: the cursor goes back to where it was before the first piece. */
+/* The cursor that is moved; NULL: none. */
+static json_t *cursor_name(const ReadLoop *loop) {
+        json_t *cursor = json_object_get(loop->read.params, "cursor");
+
+        if (loop->peek || json_is_null(cursor))
+                return NULL;
+        return cursor ? json_incref(cursor) : json_string("default");
+}
+
+/* A piece is about to be consumed, and the deadline may come behind it: notes where the cursor is. Return: 0,
+ * or the exit status after a complaint. */
+static int note_cursor(ReadLoop *loop) {
+        json_auto_t *name = cursor_name(loop), *result = NULL;
+        json_t *cursor;
+        size_t i;
+        int r;
+
+        if (!name || loop->moved || loop->read.timeout_usec == USEC_INFINITY)
+                return 0;
+        r = cli_call(loop->read.cli, "cursors",
+                     json_pack("{s:O}", "target", json_object_get(loop->read.params, "target")), &result);
+        if (r != 0)
+                return r;
+        json_array_foreach(json_object_get(result, "cursors"), i, cursor) {
+                if (json_equal(json_object_get(cursor, "name"), name))
+                        loop->cursor = json_incref(json_object_get(cursor, "offset"));
+        }
+        return 0;
+}
+
+/* A deadline consumes nothing: the cursor goes back to where it was before the first piece, or to the
+ * character whose end did not come. */
 static void put_back(ReadLoop *loop) {
-        const json_t *cursor = json_object_get(loop->read.params, "cursor");
+        json_t *name = loop->moved ? cursor_name(loop) : NULL;
+        json_auto_t *to = loop->amid ? json_integer(loop->begin) : json_incref(loop->cursor);
         PmuxError error;
 
-        if (!loop->moved || loop->peek || json_is_null(cursor))
-                return;
-        if (cli_call_quietly(loop->read.cli, "set-cursor",
-                             json_pack("{s:O, s:o, s:I}", "target",
-                                       json_object_get(loop->read.params, "target"), "name",
-                                       cursor ? json_incref((json_t *)cursor) : json_string("default"), "to",
-                                       loop->begin),
+        if (name &&
+            cli_call_quietly(loop->read.cli, "set-cursor",
+                             json_pack("{s:O, s:o, s:O?}", "target",
+                                       json_object_get(loop->read.params, "target"), "name", name, "to", to),
                              NULL, &error) < 0)
                 (void)cli_fail(loop->read.cli, &error);
 }
@@ -94,14 +123,24 @@ static bool begin_byte(ReadLoop *loop, const json_t *result, const char *reason,
 
 /* So much is there that it does not fit into an answer: the most that does. */
 static int read_large_piece(ReadLoop *loop, json_t **ret_result) {
-        json_t *params = read_params_now(&loop->read);
+        json_t *params;
+        int r;
 
+        r = note_cursor(loop);
+        if (r != 0)
+                return r;
+        params = read_params_now(&loop->read);
         if (!params)
                 return cli_out_of_memory();
         (void)json_object_del(params, "quiet_usec");
         (void)json_object_set_new(params, "for", json_string("exactly"));
         (void)json_object_set_new(params, "n", json_integer(READ_PIECE_BYTES));
         return cli_call(loop->read.cli, "read", params, ret_result);
+}
+
+/* Whether more is wanted than fits into an answer, which is known beforehand. */
+static bool wants_pieces(const ReadLoop *loop) {
+        return loop->read.n > READ_PIECE_BYTES && strcmp(loop->read.what, "exactly") == 0;
 }
 
 /* One answer. Return: 0: it was the last, *ret_status is set; 1: there is more; -1: *ret_status, after a
@@ -112,6 +151,9 @@ static int read_piece(ReadLoop *loop, int *ret_status) {
         PmuxError error;
         const char *reason;
 
+        *ret_status = wants_pieces(loop) ? note_cursor(loop) : 0;
+        if (*ret_status != 0)
+                return -1;
         if (cli_call_quietly(loop->read.cli, "read", read_params_now(&loop->read), &result, &error) < 0) {
                 if (!in_pieces || strcmp(error.code, "too-large") != 0) {
                         *ret_status = cli_fail(loop->read.cli, &error);
@@ -123,7 +165,7 @@ static int read_piece(ReadLoop *loop, int *ret_status) {
                 more = true;
         }
         reason = json_string_value(json_object_get(result, "reason"));
-        if (!more && loop->read.n > READ_PIECE_BYTES && strcmp(loop->read.what, "exactly") == 0) {
+        if (!more && wants_pieces(loop)) {
                 loop->read.n -= READ_PIECE_BYTES;
                 more = reason && strcmp(reason, "satisfied") == 0;
                 if (!more && json_object_get(result, "missing"))
@@ -233,6 +275,7 @@ int verb_read(Cli *cli, int argc, char **argv) {
         int status;
 
         status = read_all(&loop, argc, argv);
+        json_decref(loop.cursor);
         read_params_deinit(&loop.read);
         return status;
 }

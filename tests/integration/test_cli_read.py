@@ -4,6 +4,7 @@
 import subprocess
 import time
 
+from pmux_daemon import wait_until
 from pmux_test import PmuxTest, Sequence, program
 
 
@@ -89,6 +90,20 @@ class CliRead(PmuxTest):
                 sequence.feed(data)
             self.assertEqual((sequence.finish(), process.wait(20)), (total, 0), args)
         self.assertEqual(self.cli("cursor", "large", check=0).stdout, b"%d\tdefault\n" % total)
+
+    def test_a_deadline_behind_a_piece_consumes_nothing(self):
+        client = self.client()
+        client.run(["/bin/sh", "-c", "head -c 9000000 /dev/zero; exec sleep 1000"], name="large")
+        wait_until(lambda: client.show("large")["log"]["end"] == 9000000, what="the output")
+        client.set_cursor("large", "c", 7)
+        for cursor, before in (("c", 7), ("new", None)):
+            for args in (["--eof"], ["--exactly", "10M"], ["--quiet", "1h"]):
+                for place, n in ([["--from", "5"], 9000000 - 5], [[], 9000000 - (before or 0)]):
+                    done = self.cli("read", "--cursor", cursor, "--timeout", "1s", *args, *place, "large")
+                    self.assertEqual((done.returncode, len(done.stdout)), (124, n), (args, place))
+                    self.assertEqual(client.cursors("large").get(cursor.encode()), before, (args, place))
+        self.assertEqual(self.cli("read", "--exactly", "9M", "--timeout", "1s", "--no-cursor", "--from", "0",
+                                  "large").returncode, 124)
 
     def test_more_than_the_size_limit_without_what_was_read_for(self):
         client = self.client()
