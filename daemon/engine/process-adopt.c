@@ -57,6 +57,14 @@ static ProcessState adopted_state(const Process *process, bool paused) {
         return paused ? PROCESS_PAUSED : PROCESS_RUNNING;
 }
 
+/* A client comes back and renews its lease in time; one for a time begins anew. */
+static void process_adopt_lease(Process *process) {
+        if (process->config.lease == LEASE_TIME)
+                process->lease_deadline_usec = clock_monotonic_usec() + process->config.lease_usec;
+        else if (process->config.lease == LEASE_CLIENT)
+                process->lease_deadline_usec = clock_monotonic_usec() + LEASE_REATTACH_USEC;
+}
+
 static void process_adopt_running(Process *process) {
         bool paused = process->state == PROCESS_PAUSED; /* as loaded */
         StdinLog *stdin_log;
@@ -64,10 +72,7 @@ static void process_adopt_running(Process *process) {
         Log *log;
 
         process->state = adopted_state(process, paused);
-        if (process->config.lease == LEASE_TIME)
-                process->lease_deadline_usec = clock_monotonic_usec() + process->config.lease_usec;
-        else if (process->config.lease == LEASE_CLIENT)
-                process->lease_deadline_usec = clock_monotonic_usec() + LEASE_REATTACH_USEC;
+        process_adopt_lease(process);
         process_outputs_start(process);
         if (process->position_fd >= 0 && process_stdin_log(process, &stdin_log, NULL) >= 0 &&
             stdin_log_accepted(stdin_log) > process->run.start_stdin_offset &&
@@ -93,6 +98,8 @@ static void process_adopt_ended(Process *process) {
                 process_set_ended(process, RUN_STDOUT_CLOSED);
         if (process->outputs[1].fd < 0 && process->config.stderr_config.kind != STDIO_JOIN)
                 process_set_ended(process, RUN_STDERR_CLOSED);
+        if (process_has_tree(process))
+                process_adopt_lease(process);
         process_check_tree(process);
         process_arm_timer(process);
 }

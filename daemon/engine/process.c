@@ -217,6 +217,10 @@ bool process_is_alive(const Process *process) {
         return process_state_is_alive(process->state);
 }
 
+bool process_has_tree(const Process *process) {
+        return process->run.run != 0 && !(process->run.ended & RUN_EMPTY);
+}
+
 bool process_is_over(const Process *process) {
         const unsigned all = RUN_EXITED | RUN_STDOUT_CLOSED | RUN_STDERR_CLOSED | RUN_EMPTY | RUN_LOGGED_EXIT;
 
@@ -282,10 +286,6 @@ int process_transit(Process *process, ProcessEvent event) {
         if (next < 0)
                 return -EBUSY;
         process->state = (ProcessState)next;
-        if (process->state == PROCESS_EXITED || process->state == PROCESS_FAILED) {
-                process->lease_deadline_usec = 0;
-                process_set_lease_holder(process, NULL);
-        }
         return 0;
 }
 
@@ -328,6 +328,10 @@ static void process_end_stdin(Process *process) {
 
 void process_set_ended(Process *process, unsigned bits) {
         process->run.ended |= bits;
+        if (process->run.ended & RUN_EMPTY) { /* a lease is on the whole tree */
+                process->lease_deadline_usec = 0;
+                process_set_lease_holder(process, NULL);
+        }
         if (process_is_over(process)) {
                 Tree tree = process_tree(process);
 
@@ -444,7 +448,7 @@ void process_arm_timer(Process *process) {
 }
 
 void process_renew_lease(Process *process) {
-        if (process->config.lease == LEASE_TIME && process_is_alive(process))
+        if (process->config.lease == LEASE_TIME && process_has_tree(process))
                 process->lease_deadline_usec = clock_monotonic_usec() + process->config.lease_usec;
         else
                 process->lease_deadline_usec = 0;

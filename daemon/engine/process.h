@@ -173,6 +173,8 @@ void process_remove_files(Process *process);
 bool process_is_over(const Process *process);
 /** process_is_alive() - the main process runs or is about to. */
 bool process_is_alive(const Process *process);
+/** process_has_tree() - something of the latest run is left, the main process or a descendant. */
+bool process_has_tree(const Process *process);
 /** process_log() - its log, opened if need be. Return: 0 or -errno. */
 int process_log(Process *process, Log **ret_log, Error *reterr_error);
 /** process_stdin_log() - likewise. */

@@ -79,7 +79,7 @@ int request_renew(Request *request, Params *params, json_t **ret_result, Error *
         (void)ret_result;
         if ((r = request_target(request, params, &process, reterr_error)) < 0)
                 return r;
-        if (!process_is_alive(process))
+        if (!process_has_tree(process))
                 return error_set(reterr_error, ERROR_NOT_RUNNING, "the process is not running");
         if (process->config.lease == LEASE_NONE)
                 return error_set(reterr_error, ERROR_WRONG_STATE, "the process has no lease");

@@ -95,7 +95,7 @@ static int start_finish(Wait *wait, Process *process) {
                 return wait_answer(wait, NULL, &error);
         }
         if (wait->request) {
-                if (process->config.lease == LEASE_CLIENT && process_is_alive(process)) {
+                if (process->config.lease == LEASE_CLIENT && process_has_tree(process)) {
                         process_set_lease_holder(process, wait->request->client);
                         process_renew_lease(process);
                 }

@@ -5,7 +5,7 @@ import os
 import signal
 import time
 
-from pmux_client import K_DATA, K_EXIT, K_START, RpcError
+from pmux_client import K_DATA, K_EXIT, K_SIGNAL, K_START, RpcError
 from pmux_daemon import alive, wait_until
 from pmux_test import PmuxTest
 
@@ -130,6 +130,45 @@ class Lifecycle(PmuxTest):
         self.assertEqual(client.show(run["id"])["state"], "running")
         exit_record = self.ended(client, run["id"])
         self.assertEqual(exit_record["cause"], "lease")
+
+    def test_leases_are_on_what_a_process_leaves_behind(self):
+        keeper = self.client()
+        leave = "setsid sleep 1000 >/dev/null 2>&1 & exit 3"
+        other = self.client()
+        run = self.sh(other, leave, lease="client")
+        timed = self.sh(other, leave, lease=1_500_000)
+        begin = time.monotonic()
+        for id_ in run["id"], timed["id"]:
+            self.assertEqual(self.ended(other, id_)["code"], 3)
+            self.assertEqual(len(keeper.show(id_)["tree"]), 1)
+        self.daemon.kill_engine()
+        other.close()
+        self.daemon.clients.remove(other)
+        keeper = self.client(reconnect=True)
+        keeper.call("renew", {"target": run["id"]})
+        self.ended(keeper, timed["id"], for_="empty")
+        self.assertLess(time.monotonic() - begin, 10)
+        self.assertEqual(len(keeper.show(run["id"])["tree"]), 1)
+        keeper.close()
+        self.daemon.clients.remove(keeper)
+        client = self.client()
+        begin = time.monotonic()
+        self.assertEqual(self.ended(client, run["id"], for_="empty")["cause"], "self")
+        self.assertLess(time.monotonic() - begin, 4, "not only when nobody came back to renew it")
+        with self.assertRaises(RpcError) as caught:
+            client.call("renew", {"target": run["id"]})
+        self.assertEqual(caught.exception.name, "not-running")
+
+    def test_a_client_that_leaves_after_the_end_stops_nothing(self):
+        client = self.client()
+        for _ in range(20):
+            with self.daemon.client() as other:
+                run = self.sh(other, "exit 0", lease="client")
+                self.ended(other, run["id"])
+            self.daemon.clients.remove(other)
+            self.ended(client, run["id"], for_="empty")
+            kinds = [r.kind for r in client.subscribe(run["id"], until="forever", follow=False).collect()]
+            self.assertNotIn(K_SIGNAL, kinds)
 
     def test_rm(self):
         client = self.client()

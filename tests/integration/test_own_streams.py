@@ -105,7 +105,7 @@ class OwnStreams(PmuxTest):
         self.cli("run", "-d", "-n", "timed", "--lease", "2s", "--", "sleep", "1000", check=0)
         self.cli("renew", "timed", check=0)
         client = self.client()
-        self.assertEqual(self.ended(client, "timed")["cause"], "lease")
+        self.assertEqual(self.ended(client, "timed", for_="empty")["cause"], "lease")
         self.assertEqual(self.cli("renew", "timed").returncode, 7)
 
     def test_a_client_lease_is_not_taken_over(self):
