@@ -194,7 +194,7 @@ static bool ends_with(const char *text, const char *end) {
 
 static bool is_point_in_time(const char *key) {
         return strcmp(key, "start_usec") == 0 || strcmp(key, "end_usec") == 0 ||
-               strcmp(key, "created_usec") == 0;
+               strcmp(key, "created_usec") == 0 || strcmp(key, "expires_usec") == 0;
 }
 
 /* One value that is no object and no array of objects, on the line of its key. */

@@ -174,6 +174,7 @@ class CliRead(PmuxTest):
     def test_a_lock(self):
         self.cli("run", "-d", "-n", "held", "--", "cat", check=0)
         token = self.cli("lock", "--for", "1m", "--holder", "a test", "held", check=0).stdout.decode().strip()
+        self.assertRegex(self.cli("show", "held", check=0).stdout, rb"\n +expires: 20[0-9]{2}-[0-9]{2}-[0-9]{2} ")
         done = self.cli("write", "held", "no")
         self.assertEqual((done.returncode, b"a test" in done.stderr), (1, True), done)
         self.assertEqual(self.cli("write", "--eof", "held", input=b"no").returncode, 1)
