@@ -57,21 +57,24 @@ static void emit_positions(const Writing *writing, const PmuxInput *input) {
                                    (json_int_t)pmux_input_taken(input)));
 }
 
-static int deadline_passed(const Writing *writing) {
-        Error error = {};
-
-        (void)error_set(&error, ERROR_TIMEOUT, "the input was not taken in time");
-        return cli_fail_error(writing->cli, &error);
-}
-
 /* The stream was ended: what came before it is not taken back, so that one can go on behind it. */
 static int stream_failed(const Writing *writing, const PmuxInput *input, const PmuxError *error) {
-        int status = cli_fail(writing->cli, error);
+        int status;
 
+        emit_positions(writing, input);
+        status = cli_fail(writing->cli, error);
         if (!writing->cli->json && pmux_input_accepted(input) > 0)
                 cli_complain("%llu bytes were accepted before that",
                              (unsigned long long)pmux_input_accepted(input));
         return status;
+}
+
+static int deadline_passed(const Writing *writing, const PmuxInput *input) {
+        const PmuxError error = { .code = "timeout",
+                                  .errno_value = ETIMEDOUT,
+                                  .message = "the input was not taken in time" };
+
+        return stream_failed(writing, input, &error);
 }
 
 /* A stream to the target, whose name may be any bytes: the library takes ids and names as text. */
@@ -141,7 +144,7 @@ static int copy_turn(const Writing *writing, PmuxInput *input, uint8_t *buffer, 
         ssize_t n;
 
         if (left == 0) {
-                *ret_status = deadline_passed(writing);
+                *ret_status = deadline_passed(writing, input);
                 return -1;
         }
         if (room == 0)
@@ -204,7 +207,7 @@ static int stream_text(const Writing *writing, const char *text, size_t size) {
                 if (n < 0)
                         status = stream_failed(writing, input, &error);
                 else if (n == 0 && time_left(writing) == 0)
-                        status = deadline_passed(writing);
+                        status = deadline_passed(writing, input);
                 else if (n == 0)
                         (void)pmux_turn(writing->cli->pmux, time_left(writing), NULL);
                 done += n > 0 ? (size_t)n : 0;

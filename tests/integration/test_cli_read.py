@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """read, ask, cursor, lock, write --consumed by the command line: what they print, how they exit."""
 
+import json
 import subprocess
 import time
 
@@ -170,6 +171,20 @@ class CliRead(PmuxTest):
         for args, text in ((["deaf", "text"], None), (["deaf"], b"from stdin\n")):
             done = self.cli("write", "--consumed", "--timeout", "300ms", *args, input=text)
             self.assertEqual(done.returncode, 124, (args, done.stderr))
+
+    def test_how_much_was_accepted_when_time_is_up(self):
+        client = self.client()
+        target = client.run(["/bin/sleep", "1000"])["id"]
+        done = self.cli("write", "--timeout", "300ms", str(target), input=bytes(4_000_000))
+        self.assertEqual(done.returncode, 124)
+        accepted = client.show(target)["stdin_log"]["accepted"]
+        self.assertGreater(accepted, 0)
+        self.assertIn(b"%d bytes were accepted before that" % accepted, done.stderr)
+        done = self.cli("--json", "write", "--timeout", "300ms", str(target), input=bytes(4_000_000))
+        self.assertEqual(done.returncode, 124)
+        positions, error = [json.loads(line) for line in done.stdout.splitlines()]
+        self.assertEqual(positions["accepted"], client.show(target)["stdin_log"]["accepted"] - accepted)
+        self.assertEqual((error["type"], error["error"]["code"]), ("error", "timeout"))
 
     def test_a_lock(self):
         self.cli("run", "-d", "-n", "held", "--", "cat", check=0)
