@@ -132,7 +132,7 @@ int process_input(Process *process, const InputFrom *from, uint64_t position, co
         if (process->stdin_fd < 0)
                 return error_set(reterr_error, ERROR_STDIN_CLOSED,
                                  "the stdin of process %" PRIu64 " is closed", process->id);
-        if (size > process_input_room(process))
+        if (!from->was_promised && size > process_input_room(process))
                 return error_set(reterr_error, ERROR_WOULD_BLOCK,
                                  "process %" PRIu64 " has %d bytes of input waiting already", process->id,
                                  LIMIT_STDIN_BYTES);

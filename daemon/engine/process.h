@@ -234,6 +234,7 @@ typedef struct InputFrom {
         const StdinWriter *writer; /* borrowed; NULL: a retry is not recognised */
         const char *lock;          /* borrowed; the lock that it claims to hold, NULL: none */
         pid_t pid;                 /* the client's, 0: unknown */
+        bool was_promised;         /* it was told that there is room: there is, whoever has come since */
 } InputFrom;
 
 /** process_input() - accept bytes for stdin; see stdin_log_accept(). -ECHILD (NOT_RUNNING), -EPIPE

@@ -124,7 +124,12 @@ static bool writer_on_pump(ClientStream *stream) {
 static int writer_on_frame(ClientStream *stream, const FrameHeader *header, const uint8_t *payload,
                            Error *reterr_error) {
         Writer *writer = writer_of(stream);
-        InputFrom from = { .writer = &writer->id, .lock = writer->lock, .pid = stream->client->pid };
+        InputFrom from = {
+                .writer = &writer->id,
+                .lock = writer->lock,
+                .pid = stream->client->pid,
+                .was_promised = true, /* by the limit, which stands even if others have filled the room */
+        };
         Error error = {};
         uint64_t position = le64_get(payload);
         size_t size = header->size - INPUT_HEADER_SIZE;

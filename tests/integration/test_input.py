@@ -2,6 +2,7 @@
 """stdin: ordered, acknowledged, bounded, exactly once."""
 
 import os
+import signal
 import threading
 
 from pmux_client import INPUT, K_DATA, K_INPUT, U64, Deadline, RpcError, frame, random_key
@@ -127,6 +128,27 @@ class Input(PmuxTest):
         client.write(run["id"], b"room again")
         self.assert_error("too-large", client.call, "write", {"target": run["id"], "data": "x" * (MIB + 1)})
         client.stop(run["id"], now=True)
+
+    def test_many_streams_share_the_bound_of_a_process(self):
+        """None of them is refused what it was told that it may send, though together it is more than the bound."""
+        n = 20
+        client = self.client()
+        run, subscription = self.sh(client, "kill -STOP $$; cat | wc -c", subscribe=True)
+        streams = [self.client().open_stdin(run["id"]) for _ in range(n)]
+        for stream in streams:
+            stream.write(b"x" * MIB)
+        for stream in streams:
+            stream.wait_accepted()
+        self.assertEqual(client.show(run["id"])["stdin_log"]["accepted"], n * MIB)
+        self.assert_error("would-block", client.write, run["id"], b"y")
+        late = client.open_stdin(run["id"])
+        self.assertEqual(late.limit, 0)
+        client.signal(run["id"], signal.SIGCONT)
+        for stream in streams + [late]:
+            stream.write(b"z" * MIB, timeout=60)
+            stream.wait_accepted(timeout=60)
+        client.close_stdin(run["id"])
+        self.assertEqual(int(data_of(subscription.collect())), (2 * n + 1) * MIB)
 
     def test_a_writer_may_repeat_what_is_accepted(self):
         client = self.client()
