@@ -21,6 +21,7 @@ static const StatusRow rows[] = {
         { "not-running", STATUS_NOT_RUNNING },
         { "stdin-closed", STATUS_NOT_RUNNING },
         { "timeout", STATUS_DEADLINE },
+        { "would-block", STATUS_DEADLINE }, /* of a write that may not wait */
         { "unreachable", STATUS_PMUX },
         { "version-mismatch", STATUS_PMUX },
         { "protocol-error", STATUS_PMUX },
@@ -48,7 +49,7 @@ int exit_status_of_error(const char *verb, const PmuxError *error) {
                 return status;
         if (strcmp(error->code, "spawn-failed") == 0 && strcmp(error->step, "exec") == 0)
                 return error->errno_value == ENOENT ? STATUS_NO_COMMAND : STATUS_NOT_EXECUTABLE;
-        return status == STATUS_DEADLINE ? status : STATUS_PMUX;
+        return strcmp(error->code, "timeout") == 0 ? STATUS_DEADLINE : STATUS_PMUX;
 }
 
 int exit_status_of_usage(const char *verb) {

@@ -20,6 +20,7 @@
 
 #define READ_BYTES (256 * 1024)
 #define WRITE_MAX (1024 * 1024) /* bytes of one "write" */
+#define FOR_EVER_USEC ((json_int_t)1 << 50)
 
 enum {
         OPTION_EOF = ARGUMENTS_LONG,
@@ -193,7 +194,7 @@ static int copy_stdin(const Writing *writing) {
         return status;
 }
 
-/* TEXT that does not go as one piece, for its size or because the queue is full, goes as a stream. */
+/* TEXT that is too long to go as one piece goes as a stream. */
 static int stream_text(const Writing *writing, const char *text, size_t size) {
         PmuxInput *input = NULL;
         PmuxError error;
@@ -221,7 +222,6 @@ static int stream_text(const Writing *writing, const char *text, size_t size) {
 static int write_text(const Writing *writing, char **words, int n_words) {
         json_auto_t *result = NULL;
         json_t *params;
-        PmuxError error;
         size_t size;
         char *text;
         int status;
@@ -240,16 +240,14 @@ static int write_text(const Writing *writing, char **words, int n_words) {
                            writing->lock);
         if (params && writing->consumed)
                 (void)json_object_set_new(params, "consumed", json_true());
-        add_timeout(writing, params);
-        if (cli_call_quietly(writing->cli, "write", params, &result, &error) == 0) {
-                if (writing->cli->json)
-                        cli_emit_result(result);
-        } else if (strcmp(error.code, "would-block") == 0) {
-                status = stream_text(writing, text, size);
-        } else {
-                status = cli_fail(writing->cli, &error);
-        }
+        if (writing->timeout_usec == USEC_INFINITY && params) /* to wait for room, too */
+                (void)json_object_set_new(params, "timeout_usec", json_integer(FOR_EVER_USEC));
+        else
+                add_timeout(writing, params);
         free(text);
+        status = cli_call(writing->cli, "write", params, &result);
+        if (status == 0 && writing->cli->json)
+                cli_emit_result(result);
         return status;
 }
 

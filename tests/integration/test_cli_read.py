@@ -5,6 +5,7 @@ import json
 import subprocess
 import time
 
+from pmux_client import RpcError
 from pmux_daemon import wait_until
 from pmux_test import PmuxTest, Sequence, program
 
@@ -97,12 +98,13 @@ class CliRead(PmuxTest):
         client.run(["/bin/sh", "-c", "head -c 9000000 /dev/zero; exec sleep 1000"], name="large")
         wait_until(lambda: client.show("large")["log"]["end"] == 9000000, what="the output")
         client.set_cursor("large", "c", 7)
-        for cursor, before in (("c", 7), ("new", None)):
-            for args in (["--eof"], ["--exactly", "10M"], ["--quiet", "1h"]):
-                for place, n in ([["--from", "5"], 9000000 - 5], [[], 9000000 - (before or 0)]):
-                    done = self.cli("read", "--cursor", cursor, "--timeout", "1s", *args, *place, "large")
-                    self.assertEqual((done.returncode, len(done.stdout)), (124, n), (args, place))
-                    self.assertEqual(client.cursors("large").get(cursor.encode()), before, (args, place))
+        for cursor, before, args, place, n in (("c", 7, ["--eof"], ["--from", "5"], 9000000 - 5),
+                                               ("c", 7, ["--exactly", "10M"], [], 9000000 - 7),
+                                               ("new", None, ["--exactly", "10M"], ["--from", "5"], 9000000 - 5),
+                                               ("new", None, ["--quiet", "1h"], [], 9000000)):
+            done = self.cli("read", "--cursor", cursor, "--timeout", "1s", *args, *place, "large")
+            self.assertEqual((done.returncode, len(done.stdout)), (124, n), (args, place))
+            self.assertEqual(client.cursors("large").get(cursor.encode()), before, (args, place))
         self.assertEqual(self.cli("read", "--exactly", "9M", "--timeout", "1s", "--no-cursor", "--from", "0",
                                   "large").returncode, 124)
 
@@ -185,6 +187,31 @@ class CliRead(PmuxTest):
         positions, error = [json.loads(line) for line in done.stdout.splitlines()]
         self.assertEqual(positions["accepted"], client.show(target)["stdin_log"]["accepted"] - accepted)
         self.assertEqual((error["type"], error["error"]["code"]), ("error", "timeout"))
+
+    def test_text_that_waits_for_room_stays_in_one_piece(self):
+        client = self.client()
+        run, subscription = self.sh(client, "kill -STOP $$; cat | tr -d x", subscribe=True)
+        while True:
+            try:
+                client.write(run["id"], b"x" * (1 << 20))
+            except RpcError as error:
+                self.assertEqual(error.name, "would-block")
+                break
+        client.open_stdin(run["id"]).write(b"x" * (client.open_stdin(run["id"]).limit - 50_000))
+        full = client.show(run["id"])["stdin_log"]["accepted"]
+        done = self.cli("write", "--timeout", "0", str(run["id"]), "c" * 100_000)
+        self.assertEqual(done.returncode, 124, done.stderr)
+        self.assertEqual(client.show(run["id"])["stdin_log"]["accepted"], full, "a part of it was accepted")
+        writers = [self.daemon.cli_start("write", str(run["id"]), letter * 100_000) for letter in "ab"]
+        wait_until(lambda: client.status()["limits"]["waiting-write-bytes"]["used"] == 200_002, what="both to wait")
+        self.assertEqual(client.show(run["id"])["stdin_log"]["accepted"], full, "a part of it was accepted")
+        client.signal(run["id"], 18)
+        for writer in writers:
+            self.assertEqual(writer.communicate(timeout=60)[1], b"")
+            self.assertEqual(writer.returncode, 0)
+        client.close_stdin(run["id"])
+        self.assertEqual(sorted(b"".join(r.data for r in subscription.collect() if r.data).split()),
+                         [b"a" * 100_000, b"b" * 100_000])
 
     def test_a_lock(self):
         self.cli("run", "-d", "-n", "held", "--", "cat", check=0)

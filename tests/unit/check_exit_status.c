@@ -28,6 +28,7 @@ static const ErrorCase error_cases[] = {
         { "run", "spawn-failed", "exec", EACCES, 126 },  { "run", "spawn-failed", "exec", ENOEXEC, 126 },
         { "run", "spawn-failed", "chdir", ENOENT, 125 }, { "run", "exists", "", EEXIST, 125 },
         { "run", "invalid-argument", "", EINVAL, 125 },  { "run", "unreachable", "", ECONNREFUSED, 125 },
+        { "write", "would-block", "", EAGAIN, 124 },     { "ask", "would-block", "", EAGAIN, 125 },
         { "wait", "not-found", "", ESRCH, 125 },         { "wait", "timeout", "", ETIMEDOUT, 124 },
 };
 
