@@ -19,6 +19,7 @@ enum {
 
 /* Times that are bounds too. */
 #define STOP_GRACE_DEFAULT_USEC (UINT64_C(10) * 1000000)
+#define LEASE_GRACE_DEFAULT_USEC (UINT64_C(500) * 1000) /* of a client that is gone */
 #define LEASE_REATTACH_USEC                                                                                  \
         (UINT64_C(5) * 1000000) /* for the holder of a lease, after an engine's replacement */
 #define CLAIM_REATTACH_USEC                                                                                  \

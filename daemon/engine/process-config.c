@@ -214,6 +214,16 @@ static int parse_lease(Params *params, ProcessConfig *config, Error *reterr_erro
         return 0;
 }
 
+/* Nobody is left to wait for it when its client is gone: unless a grace was asked for, it has half a second.
+ */
+static int parse_lease_grace(Params *params, ProcessConfig *config, Error *reterr_error) {
+        config->lease_grace_usec = config->lease == LEASE_CLIENT && !params_get(params, "kill_after_usec")
+                                           ? LEASE_GRACE_DEFAULT_USEC
+                                           : config->kill_after_usec;
+        return params_u64(params, "lease_grace_usec", 0, INT64_MAX / 4, &config->lease_grace_usec,
+                          reterr_error);
+}
+
 static int parse_queue(Params *params, QueueConfig **ret_queue, Error *reterr_error) {
         const json_t *value = params_get(params, "queue");
         const char *name = NULL;
@@ -313,6 +323,8 @@ int process_config_parse(ProcessConfig *ret_config, Params *params, Error *reter
                 r = parse_queue(params, &config.queue, reterr_error);
         if (r >= 0)
                 r = parse_numbers(params, &config, reterr_error);
+        if (r >= 0)
+                r = parse_lease_grace(params, &config, reterr_error);
         if (r < 0) {
                 process_config_deinit(&config);
                 return r;
@@ -362,16 +374,17 @@ json_t *process_config_to_json(const ProcessConfig *config) {
         json_t *object;
 
         object = json_pack(
-                "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:i, s:i, s:b, s:b, s:s}", "argv",
+                "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:i, s:i, s:b, s:b, s:s}", "argv",
                 strings_to_json(config->argv, config->n_argv), "env",
                 strings_to_json(config->env, config->n_env), "cwd", bytes_string_to_json(config->cwd),
                 "stdin", stdio_to_json(&config->stdin_config, "open"), "stdout",
                 stdio_to_json(&config->stdout_config, "log"), "stderr",
                 stdio_to_json(&config->stderr_config, "log"), "lease", lease_to_json(config),
-                "kill_after_usec", (json_int_t)config->kill_after_usec, "retention_bytes",
-                (json_int_t)config->retention_bytes, "stop_signal", config->stop_signal, "umask",
-                (int)config->umask, "rm", (int)config->remove_when_ended, "transcript",
-                (int)config->transcript, "full_disk", config->wait_on_full_disk ? "wait" : "discard");
+                "kill_after_usec", (json_int_t)config->kill_after_usec, "lease_grace_usec",
+                (json_int_t)config->lease_grace_usec, "retention_bytes", (json_int_t)config->retention_bytes,
+                "stop_signal", config->stop_signal, "umask", (int)config->umask, "rm",
+                (int)config->remove_when_ended, "transcript", (int)config->transcript, "full_disk",
+                config->wait_on_full_disk ? "wait" : "discard");
         if (!object)
                 return NULL;
         if ((config->name && json_object_set_new(object, "name", bytes_string_to_json(config->name)) < 0) ||

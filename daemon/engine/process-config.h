@@ -58,6 +58,7 @@ typedef struct ProcessConfig {
         StdioConfig stderr_config;
         uint64_t timeout_usec; /* 0: none */
         uint64_t kill_after_usec;
+        uint64_t lease_grace_usec; /* the same when the lease is over */
         uint64_t retention_bytes;
         uint64_t lease_usec;
         LeaseKind lease;

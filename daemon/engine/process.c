@@ -403,7 +403,7 @@ static void process_on_timer(evutil_socket_t fd, short what, void *userdata) {
         }
         if (process->lease_deadline_usec != 0 && process->lease_deadline_usec <= now) {
                 process->lease_deadline_usec = 0;
-                (void)process_stop(process, "lease", process->config.kill_after_usec, 0, NULL);
+                (void)process_stop(process, "lease", process->config.lease_grace_usec, 0, NULL);
         }
         if (process_is_alive(process) && process->config.timeout_usec != 0 &&
             process->run.stop_deadline_monotonic_usec == 0 && process->state != PROCESS_STARTING &&

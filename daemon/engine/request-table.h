@@ -3,8 +3,8 @@
 /* Every method of docs/protocol.md §5.
  *      wire name          handler                  members of params */
 METHOD( "run",             request_run,             "argv env cwd name stdin stdout stderr timeout_usec "
-                                                    "kill_after_usec stop_signal rm lease retention_bytes "
-                                                    "full_disk umask key subscribe data eof transcript queue")
+                                                    "kill_after_usec stop_signal rm lease lease_grace_usec "
+                                                    "retention_bytes full_disk umask key subscribe data eof transcript queue")
 METHOD( "start",           request_start,           "target key subscribe")
 METHOD( "restart",         request_restart,         "target key subscribe grace_usec")
 METHOD( "stop",            request_stop,            "targets grace_usec signal now")

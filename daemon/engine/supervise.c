@@ -304,7 +304,7 @@ void supervisor_lease_lost(Supervisor *supervisor, const void *holder) {
         LIST_FOREACH(Process, process, &supervisor->processes, link)
                 if (process->lease_holder == holder) {
                         process_set_lease_holder(process, NULL);
-                        (void)process_stop(process, "lease", process->config.kill_after_usec, 0, NULL);
+                        (void)process_stop(process, "lease", process->config.lease_grace_usec, 0, NULL);
                 }
 }
 

@@ -98,6 +98,9 @@ class OwnStreams(PmuxTest):
             "leased", 'setsid sh -c \'trap "" TERM; setsid sleep 1000 & echo $! $$; wait; sleep 1000\' & exec sleep 1000', 2,
             "--kill-after", "200ms")
 
+    def test_a_lease_ends_within_a_second_for_who_heeds_nothing(self):
+        self.assert_within_a_second("leased", 'trap "" TERM HUP INT; sleep 1000 & echo $! $$; wait; sleep 1000', 2)
+
     def test_a_lease_in_the_background_makes_no_sense(self):
         self.assertEqual(self.cli("run", "-d", "--lease", "client", "--", "sleep", "1000").returncode, 125)
 

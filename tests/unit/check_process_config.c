@@ -42,6 +42,7 @@ START_TEST(what_is_left_out_has_a_default)
         ck_assert_int_eq(config.umask, 022);
         ck_assert_uint_eq(config.timeout_usec, 0);
         ck_assert_uint_eq(config.kill_after_usec, 10000000);
+        ck_assert_uint_eq(config.lease_grace_usec, 10000000);
         ck_assert_uint_eq(config.retention_bytes, 64 * 1024 * 1024);
         ck_assert(!config.remove_when_ended && !config.wait_on_full_disk);
         process_config_deinit(&config);
@@ -121,6 +122,28 @@ START_TEST(a_name_has_at_most_128_bytes)
                 if (size == 128)
                         process_config_deinit(&config);
         }
+}
+END_TEST
+
+START_TEST(whose_client_is_gone_has_a_short_grace_unless_one_was_asked_for)
+{
+        static const struct {
+                const char *text;
+                uint64_t kill_after_usec, lease_grace_usec;
+        } cases[] = {
+                { "{\"argv\":[\"a\"],\"lease\":\"client\"}", 10000000, 500000 },
+                { "{\"argv\":[\"a\"],\"lease\":\"client\",\"kill_after_usec\":10000000}", 10000000,
+                  10000000 },
+                { "{\"argv\":[\"a\"],\"lease\":\"client\",\"kill_after_usec\":100}", 100, 100 },
+                { "{\"argv\":[\"a\"],\"lease\":\"client\",\"lease_grace_usec\":7}", 10000000, 7 },
+                { "{\"argv\":[\"a\"],\"lease\":5000000}", 10000000, 10000000 },
+        };
+        ProcessConfig config;
+
+        ck_assert_int_eq(parse(&config, cases[_i].text), 0);
+        ck_assert_uint_eq(config.kill_after_usec, cases[_i].kill_after_usec);
+        ck_assert_uint_eq(config.lease_grace_usec, cases[_i].lease_grace_usec);
+        process_config_deinit(&config);
 }
 END_TEST
 
@@ -235,6 +258,7 @@ static Suite *process_config_suite(void) {
         tcase_add_test(parsing, what_is_left_out_has_a_default);
         tcase_add_loop_test(parsing, wrong_values_are_refused_and_nothing_leaks, 0, ARRAY_SIZE(wrong));
         tcase_add_test(parsing, a_name_has_at_most_128_bytes);
+        tcase_add_loop_test(keeping, whose_client_is_gone_has_a_short_grace_unless_one_was_asked_for, 0, 5);
         tcase_add_loop_test(keeping, what_the_registry_keeps_reads_back_the_same, 0, ARRAY_SIZE(right));
         tcase_add_test(keeping, a_damaged_record_is_said_to_be_one);
         tcase_add_test(keeping, the_spec_holds_every_byte_and_is_sealed);
