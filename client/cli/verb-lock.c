@@ -13,6 +13,8 @@
 #include "common/parse.h"
 
 #define TTL_DEFAULT_USEC (30 * USEC_PER_SEC)
+#define TTL_MIN_USEC (100 * USEC_PER_MSEC) /* docs/protocol.md, lock-stdin */
+#define TTL_MAX_USEC (3600 * USEC_PER_SEC)
 #define HOLDER_SIZE 64
 
 enum {
@@ -69,6 +71,8 @@ int verb_lock(Cli *cli, int argc, char **argv) {
                         return arguments.status;
                 if (c == OPTION_FOR && (parse_duration(optarg, &ttl_usec, &error) < 0))
                         return cli_usage(cli, "%s", error.text);
+                if (ttl_usec < TTL_MIN_USEC || ttl_usec > TTL_MAX_USEC)
+                        return cli_usage(cli, "--for takes 100ms to 1h, not '%s'", optarg);
                 if (c == OPTION_HOLDER)
                         holder = optarg;
                 if (c == OPTION_LOCK)
@@ -76,7 +80,7 @@ int verb_lock(Cli *cli, int argc, char **argv) {
         }
         rest = arguments_rest(&arguments, &n);
         r = target_resolve(cli, rest, n, &target);
-        return r != 0 ? r : lock(cli, target, holder, MIN(ttl_usec, (uint64_t)INT64_MAX), token);
+        return r != 0 ? r : lock(cli, target, holder, ttl_usec, token);
 }
 
 int verb_unlock(Cli *cli, int argc, char **argv) {

@@ -215,6 +215,9 @@ class CliRead(PmuxTest):
 
     def test_a_lock(self):
         self.cli("run", "-d", "-n", "held", "--", "cat", check=0)
+        for time_ in "99ms", "61m":
+            done = self.cli("lock", "--for", time_, "held", check=2)
+            self.assertIn(b"--for takes 100ms to 1h, not '%s'" % time_.encode(), done.stderr)
         token = self.cli("lock", "--for", "1m", "--holder", "a test", "held", check=0).stdout.decode().strip()
         self.assertRegex(self.cli("show", "held", check=0).stdout, rb"\n +expires: 20[0-9]{2}-[0-9]{2}-[0-9]{2} ")
         done = self.cli("write", "held", "no")
