@@ -76,7 +76,7 @@ int cli_connect(Cli *cli) {
         const PmuxOptions options = {
                 .size = sizeof(options),
                 .socket_path = cli->socket_path,
-                .flags = cli->no_autostart ? PMUX_NO_AUTOSTART : 0,
+                .flags = PMUX_GREET_LATER | (cli->no_autostart ? PMUX_NO_AUTOSTART : 0),
                 .on_notice = on_notice,
                 .userdata = cli,
         };

@@ -3,11 +3,11 @@
 /* pmux: the program. Global options, then a verb from the table. */
 
 #include <fcntl.h>
-#include <locale.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <unistd.h>
 
 #include "client/cli/arguments.h"
@@ -24,6 +24,18 @@ static void hold_standard_fds(void) {
                         _exit(STATUS_PMUX);
 }
 
+/* Each program is given some random bytes at its start: jansson, which would open /dev/urandom, can do with
+ * those. */
+static void seed_hashes(void) {
+        const void *bytes = (const void *)getauxval(AT_RANDOM);
+        unsigned seed;
+
+        if (!bytes)
+                return;
+        memcpy(&seed, bytes, sizeof(seed));
+        json_object_seed(seed | 1); /* 0: it would look for one by itself */
+}
+
 int main(int argc, char **argv) {
         static const struct option own_options[] = { { "version", no_argument, NULL, 'V' }, {} };
         char *version[] = { (char *)"version", NULL };
@@ -33,7 +45,7 @@ int main(int argc, char **argv) {
         int c, n, status;
 
         hold_standard_fds();
-        (void)setlocale(LC_CTYPE, "");
+        seed_hashes();
         (void)signal(SIGPIPE, SIG_IGN); /* a write that fails with EPIPE is answered where it happens */
         arguments_init(&arguments, &cli, argc, argv, own_options, true);
         while ((c = arguments_next(&arguments)) != ARGUMENTS_END) {

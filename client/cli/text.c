@@ -3,6 +3,7 @@
 #include "client/cli/text.h"
 
 #include <errno.h>
+#include <locale.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -189,6 +190,15 @@ int text_table_add(TextTable *table, char *cell) {
         return 0;
 }
 
+/* The locale is asked for once something depends on it: to load it takes as long as a short command does. */
+static void know_locale(void) {
+        static bool is_known;
+
+        if (!is_known)
+                (void)setlocale(LC_CTYPE, "");
+        is_known = true;
+}
+
 /* Columns of a terminal that a string takes; as many as its bytes where the locale cannot tell. Up to 'most':
  * *ret_bytes is how many bytes fit. */
 static size_t text_width(const char *text, size_t most, size_t *ret_bytes) {
@@ -207,6 +217,7 @@ static size_t text_width(const char *text, size_t most, size_t *ret_bytes) {
                         left--;
                         continue;
                 }
+                know_locale();
                 n = mbrtowc(&c, p, left, &state);
                 if (n == 0 || n > left) {
                         state = (mbstate_t){};

@@ -138,7 +138,7 @@ static int connection_attach(Pmux *pmux, int fd, Error *reterr_error) {
         if (r < 0)
                 return error_set_errno(reterr_error, r, "cannot use the socket");
         pmux->state = CONNECTION_GREETING;
-        pmux->want_write = false;
+        pmux->want_write = true;
         watch_socket(pmux, EPOLL_CTL_ADD);
         r = send_hello(pmux);
         if (r < 0)
@@ -148,7 +148,8 @@ static int connection_attach(Pmux *pmux, int fd, Error *reterr_error) {
         events_resume(pmux);
         calls_resend(pmux);
         set_timer(pmux, pmux->deadline_usec);
-        connection_flush(pmux);
+        if (!(pmux->flags & PMUX_GREET_LATER))
+                connection_flush(pmux);
         return 0;
 }
 

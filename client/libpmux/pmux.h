@@ -51,6 +51,8 @@ typedef struct PmuxError {
 
 #define PMUX_NO_AUTOSTART (1u << 0) /* do not start a daemon where none listens */
 #define PMUX_NO_RECONNECT (1u << 1) /* a connection that breaks is an error at once */
+#define PMUX_GREET_LATER                                                                                     \
+        (1u << 2) /* the greeting goes with the first request, which wakes the daemon once less */
 
 typedef enum PmuxNotice {
         PMUX_NOTICE_LOST = 1, /* the connection broke; the library tries to mend it */
