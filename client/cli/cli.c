@@ -87,10 +87,9 @@ int cli_connect(Cli *cli) {
         return pmux_open(&cli->pmux, &options, &error) < 0 ? cli_fail(cli, &error) : 0;
 }
 
-int cli_call_quietly(Cli *cli, const char *method, json_t *params, json_t **ret_result,
-                     PmuxError *reterr_error) {
-        json_t *object = NULL;
-        char *text = NULL, *result = NULL;
+static int call_text_quietly(Cli *cli, const char *method, json_t *params, char **ret_text,
+                             PmuxError *reterr_error) {
+        char *text = NULL;
         int r = -ENOMEM;
 
         *reterr_error = (PmuxError){ .code = "no-memory", .errno_value = ENOMEM, .message = "out of memory" };
@@ -98,8 +97,18 @@ int cli_call_quietly(Cli *cli, const char *method, json_t *params, json_t **ret_
                 text = json_dumps(params, JSON_COMPACT);
         json_decref(params);
         if (text)
-                r = pmux_call(cli->pmux, method, text, &result, reterr_error);
+                r = pmux_call(cli->pmux, method, text, ret_text, reterr_error);
         free(text);
+        return r;
+}
+
+int cli_call_quietly(Cli *cli, const char *method, json_t *params, json_t **ret_result,
+                     PmuxError *reterr_error) {
+        json_t *object = NULL;
+        char *result = NULL;
+        int r;
+
+        r = call_text_quietly(cli, method, params, &result, reterr_error);
         if (r < 0)
                 return r;
         object = json_loads(result, JSON_ALLOW_NUL | JSON_DECODE_ANY, NULL);
@@ -109,6 +118,19 @@ int cli_call_quietly(Cli *cli, const char *method, json_t *params, json_t **ret_
         else
                 json_decref(object);
         return object ? 0 : -ENOMEM;
+}
+
+int cli_call_text(Cli *cli, const char *method, json_t *params, char **ret_text) {
+        PmuxError error;
+        int r;
+
+        r = cli_connect(cli);
+        if (r != 0) {
+                json_decref(params);
+                return r;
+        }
+        r = call_text_quietly(cli, method, params, ret_text, &error);
+        return r < 0 ? cli_fail(cli, &error) : 0;
 }
 
 int cli_call(Cli *cli, const char *method, json_t *params, json_t **ret_result) {

@@ -54,6 +54,9 @@ int cli_connect(Cli *cli);
  */
 int cli_call(Cli *cli, const char *method, json_t *params, json_t **ret_result);
 
+/** cli_call_text() - the same, with the result as it came. @ret_text: owned by the caller. */
+int cli_call_text(Cli *cli, const char *method, json_t *params, char **ret_text);
+
 /** cli_call_quietly() - the same without the complaint: returns 0 or -errno. */
 int cli_call_quietly(Cli *cli, const char *method, json_t *params, json_t **ret_result,
                      PmuxError *reterr_error);
