@@ -318,6 +318,15 @@ START_TEST(the_end_of_the_run_ends_it_with_what_there_is)
 }
 END_TEST
 
+/* That an output of a living program is at its end is told in a moment. */
+static void await_ended(unsigned bits) {
+        uint64_t deadline_usec = clock_monotonic_usec() + 10 * USEC_PER_SEC;
+
+        while ((process->run.ended & bits) != bits && clock_monotonic_usec() < deadline_usec)
+                turns();
+        ck_assert_uint_eq(process->run.ended & bits, bits);
+}
+
 START_TEST(the_end_of_one_source_is_no_end_of_the_other)
 {
         ReaderOptions options = { .timeout_usec = USEC_INFINITY };
@@ -325,10 +334,10 @@ START_TEST(the_end_of_one_source_is_no_end_of_the_other)
         Watcher *watcher = begin(MATCH_LINE, 0, NULL, &options);
 
         child->fds[2] = fd_close(child->fds[2]);
-        turns();
+        await_ended(RUN_STDERR_CLOSED);
         ck_assert_uint_eq(watcher->n_ends, 0);
         child->fds[1] = fd_close(child->fds[1]);
-        turns();
+        await_ended(RUN_STDOUT_CLOSED);
         ck_end(watcher, READER_EOF, 0);
 }
 END_TEST
