@@ -30,6 +30,9 @@
 #define LISTENERS_MAX 16
 #define DESCRIPTORS_MAX 20000
 #define CHORES_DELAY_USEC 2000
+/* Of free memory so much is kept: the pages of a long answer would each have to be touched anew for the next.
+ */
+#define KEPT_BYTES (1024 * 1024)
 #define PRIORITIES 3 /* what does not say has the one in the middle */
 
 typedef struct Engine {
@@ -397,6 +400,8 @@ int engine_run(const char *socket_path, const char *state_dir) {
         int r;
 
         (void)signal(SIGPIPE, SIG_IGN);
+        (void)mallopt(M_TRIM_THRESHOLD, KEPT_BYTES);
+        (void)mallopt(M_MMAP_THRESHOLD, KEPT_BYTES);
         json_set_alloc_funcs(engine_json_malloc, free);
         (void)prctl(PR_SET_NAME, "pmuxd-engine");
         r = engine_start(&engine, socket_path, state_dir, &error);
