@@ -71,7 +71,8 @@ typedef enum KeeperChildState {
         KEEPER_CHILD_EXITED, /* reaped, waits for FORGET */
 } KeeperChildState;
 
-/* SPAWN: fds[0] is the spec (a sealed memfd, below); then one for each bit that is set, lowest bit first.
+/* SPAWN: fds[0] is the spec (a sealed memfd, below) unless that stands behind the message in the same packet
+ * (INLINE); then one for each bit that is set, lowest bit first.
  * The keeper passes CHILD_* to the child and closes them; ENGINE_* go into the bag under the label of the
  * same name, unless the spawn fails. Without CHILD_STDIN or CHILD_STDOUT the child gets /dev/null.
  *
@@ -86,6 +87,10 @@ typedef enum KeeperChildState {
 #define KEEPER_SPAWN_ENGINE_STDERR (1u << 5)
 #define KEEPER_SPAWN_CGROUP                                                                                  \
         (1u << 6) /* directory of the cgroup to be born in (CLONE_INTO_CGROUP; fallback: cgroup.procs) */
+
+#define KEEPER_SPAWN_INLINE                                                                                  \
+        (1u << 7) /* no descriptor: the spec follows, KEEPER_SPEC_INLINE_MAX bytes at most */
+#define KEEPER_SPAWN_FDS (KEEPER_SPAWN_INLINE - 1)
 
 #define KEEPER_TEXT_MAX 256 /* with NUL */
 
@@ -145,6 +150,14 @@ typedef struct KeeperSpec {
         uint32_t zero;
 } KeeperSpec;
 
+#define KEEPER_SPEC_INLINE_MAX                                                                               \
+        8192 /* bytes; a larger one goes in a memfd, which costs seven system calls more */
+
+typedef struct KeeperPacket {
+        KeeperMessage message;
+        char spec[KEEPER_SPEC_INLINE_MAX];
+} KeeperPacket;
+
 /**
  * keeper_message_send() - send one message with its descriptors (borrowed)
  * Return: 0; -EAGAIN when the socket is full (only on a non-blocking socket); -EPIPE or -ECONNRESET when the
@@ -161,3 +174,12 @@ int keeper_message_send(int socket_fd, const KeeperMessage *message, const int *
  * -errno.
  */
 int keeper_message_receive(int socket_fd, KeeperMessage *ret_message, int *ret_fds, size_t *ret_n_fds);
+
+/** keeper_packet_send() - the same with a spec behind the message, at most KEEPER_SPEC_INLINE_MAX bytes. */
+int keeper_packet_send(int socket_fd, const KeeperMessage *message, const void *spec, size_t spec_size,
+                       const int *fds, size_t n_fds);
+/** keeper_packet_receive() - the same as keeper_message_receive(), with what stands behind a SPAWN that says
+ * so.
+ * @ret_spec_size: 0 for any other. */
+int keeper_packet_receive(int socket_fd, KeeperPacket *ret_packet, size_t *ret_spec_size, int *ret_fds,
+                          size_t *ret_n_fds);

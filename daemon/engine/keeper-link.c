@@ -3,9 +3,12 @@
 #include "daemon/engine/keeper-link.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "common/fd.h"
 #include "common/list.h"
@@ -15,6 +18,8 @@ typedef struct QueuedMessage {
         KeeperMessage message;
         int fds[FD_PASS_MAX]; /* owned */
         size_t n_fds;
+        char *spec; /* owned; NULL: none, or it is in a descriptor */
+        size_t spec_size;
 } QueuedMessage;
 
 struct KeeperLink {
@@ -234,6 +239,7 @@ static QueuedMessage *queued_message_free(QueuedMessage *queued) {
         list_remove(&queued->link);
         for (size_t i = 0; i < queued->n_fds; i++)
                 (void)fd_close(queued->fds[i]);
+        free(queued->spec);
         free(queued);
         return NULL;
 }
@@ -267,17 +273,20 @@ static bool keeper_link_join(KeeperLink *link, const KeeperMessage *message) {
         return true;
 }
 
-int keeper_link_queue(KeeperLink *link, const KeeperMessage *message, const int *fds, size_t n_fds) {
+/* Takes over spec and descriptors. */
+static int keeper_link_append(KeeperLink *link, const KeeperMessage *message, char *spec, size_t spec_size,
+                              const int *fds, size_t n_fds) {
         QueuedMessage *queued;
 
-        if (keeper_link_join(link, message))
-                return 0;
         queued = calloc(1, sizeof(*queued));
         if (!queued) {
                 for (size_t i = 0; i < n_fds; i++)
                         (void)fd_close(fds[i]);
+                free(spec);
                 return -ENOMEM;
         }
+        queued->spec = spec;
+        queued->spec_size = spec_size;
         queued->message = *message;
         if (n_fds > 0)
                 memcpy(queued->fds, fds, n_fds * sizeof(*fds));
@@ -287,13 +296,61 @@ int keeper_link_queue(KeeperLink *link, const KeeperMessage *message, const int 
         return 0;
 }
 
-static int keeper_link_send(KeeperLink *link, const KeeperMessage *message, const int *fds, size_t n_fds) {
+int keeper_link_queue(KeeperLink *link, const KeeperMessage *message, const int *fds, size_t n_fds) {
+        return keeper_link_join(link, message) ? 0 : keeper_link_append(link, message, NULL, 0, fds, n_fds);
+}
+
+/* A spec that is too large for a message, in a sealed memfd. Return: the descriptor or -errno. */
+static int spec_memfd(const char *spec, size_t size) {
+        int fd, r;
+
+        fd = memfd_create("pmux-spec", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+        if (fd < 0)
+                return -errno;
+        r = fd_write_all(fd, spec, size);
+        if (r >= 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) < 0)
+                r = -errno;
+        if (r < 0) {
+                (void)fd_close(fd);
+                return r;
+        }
+        return fd;
+}
+
+int keeper_link_queue_spawn(KeeperLink *link, const KeeperMessage *message, char *spec, size_t spec_size,
+                            const int *fds, size_t n_fds) {
+        KeeperMessage spawn = *message;
+        int all[FD_PASS_MAX];
+
+        if (spec_size <= KEEPER_SPEC_INLINE_MAX) {
+                spawn.flags |= KEEPER_SPAWN_INLINE;
+                return keeper_link_append(link, &spawn, spec, spec_size, fds, n_fds);
+        }
+        assert(n_fds < FD_PASS_MAX);
+        all[0] = spec_memfd(spec, spec_size);
+        free(spec);
+        if (n_fds > 0)
+                memcpy(all + 1, fds, n_fds * sizeof(*fds));
+        if (all[0] >= 0)
+                return keeper_link_append(link, &spawn, NULL, 0, all, n_fds + 1);
+        for (size_t i = 0; i < n_fds; i++)
+                (void)fd_close(fds[i]);
+        return all[0];
+}
+
+static int keeper_link_send_once(KeeperLink *link, const QueuedMessage *queued) {
+        return queued->spec ? keeper_packet_send(link->fd, &queued->message, queued->spec, queued->spec_size,
+                                                 queued->fds, queued->n_fds)
+                            : keeper_message_send(link->fd, &queued->message, queued->fds, queued->n_fds);
+}
+
+static int keeper_link_send(KeeperLink *link, const QueuedMessage *queued) {
         int r;
 
         for (;;) {
                 struct pollfd pfd = { .fd = link->fd, .events = POLLOUT };
 
-                r = keeper_message_send(link->fd, message, fds, n_fds);
+                r = keeper_link_send_once(link, queued);
                 if (r != -EAGAIN)
                         return r;
                 (void)poll(&pfd, 1, -1);
@@ -305,7 +362,7 @@ static void keeper_link_flush_one(KeeperLink *link) {
 
         link->n_urgent -= message_is_urgent(&queued->message);
         /* a failure means that the keeper is gone: the next read says so and the engine ends */
-        (void)keeper_link_send(link, &queued->message, queued->fds, queued->n_fds);
+        (void)keeper_link_send(link, queued);
         (void)queued_message_free(queued);
 }
 
@@ -320,9 +377,13 @@ void keeper_link_flush_urgent(KeeperLink *link) {
 }
 
 int keeper_link_put(KeeperLink *link, KeeperLabel label, uint64_t process, uint32_t run, int fd) {
-        KeeperMessage message = { .type = KEEPER_PUT, .label = label, .process = process, .run = run };
+        const QueuedMessage put = {
+                .message = { .type = KEEPER_PUT, .label = label, .process = process, .run = run },
+                .fds = { fd }, /* borrowed, as nothing is queued */
+                .n_fds = 1,
+        };
 
-        return keeper_link_send(link, &message, &fd, 1);
+        return keeper_link_send(link, &put);
 }
 
 void keeper_link_tell(KeeperLink *link, const KeeperMessage *message) {

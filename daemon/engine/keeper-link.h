@@ -54,6 +54,10 @@ DEFINE_CLEANUP(KeeperLink *, keeper_link_free);
  * @fds:  owned by the link from now on, also on failure; closed when they have been sent
  */
 int keeper_link_queue(KeeperLink *link, const KeeperMessage *message, const int *fds, size_t n_fds);
+/** keeper_link_queue_spawn() - the same for a SPAWN. @spec: as process_config_spec() made it, owned by the
+ * link from now on, also on failure. Return: 0; -ENOMEM; -errno of memfd_create(2) or write(2). */
+int keeper_link_queue_spawn(KeeperLink *link, const KeeperMessage *message, char *spec, size_t spec_size,
+                            const int *fds, size_t n_fds);
 /** keeper_link_tell() - queue a message without descriptors that must not be missed: when there is no memory
  * for it, on_lost is called, so that the next engine says it. */
 void keeper_link_tell(KeeperLink *link, const KeeperMessage *message);

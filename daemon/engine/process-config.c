@@ -419,12 +419,11 @@ static char *put_string(char *p, const char *string) {
         return stpcpy(p, string) + 1;
 }
 
-int process_config_spec(const ProcessConfig *config, const char *mark, int *ret_fd, Error *reterr_error) {
-        CLEANUP(fd_close) int fd = -1;
+int process_config_spec(const ProcessConfig *config, const char *mark, char **ret_spec, size_t *ret_size,
+                        Error *reterr_error) {
         KeeperSpec header = { .magic = KEEPER_SPEC_MAGIC, .umask = config->umask };
         size_t size = sizeof(header) + strlen(config->cwd) + 1 + strlen(mark) + 1;
         char *block, *p;
-        int r;
 
         for (size_t i = 0; i < config->n_argv; i++)
                 size += strlen(config->argv[i]) + 1;
@@ -445,13 +444,7 @@ int process_config_spec(const ProcessConfig *config, const char *mark, int *ret_
         p = put_string(p, config->cwd);
         p = put_string(p, mark);
         assert((size_t)(p - block) == size);
-        fd = memfd_create("pmux-spec", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-        r = fd < 0 ? -errno : fd_write_all(fd, block, size);
-        free(block);
-        if (r >= 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) < 0)
-                r = -errno;
-        if (r < 0)
-                return error_set_errno(reterr_error, r, "cannot hand over arguments and environment");
-        *ret_fd = TAKE_FD(fd);
+        *ret_spec = block;
+        *ret_size = size;
         return 0;
 }

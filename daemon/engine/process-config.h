@@ -94,7 +94,9 @@ json_t *process_config_to_json(const ProcessConfig *config);
 int process_config_from_text(ProcessConfig *ret_config, const char *text, Error *reterr_error);
 
 /**
- * process_config_spec() - the keeper's spec, in a sealed memfd
- * @mark:  "NAME=VALUE" that marks the descendants
+ * process_config_spec() - the keeper's spec (keeper-message.h)
+ * @mark:      "NAME=VALUE" that marks the descendants
+ * @ret_spec:  owned by the caller
  */
-int process_config_spec(const ProcessConfig *config, const char *mark, int *ret_fd, Error *reterr_error);
+int process_config_spec(const ProcessConfig *config, const char *mark, char **ret_spec, size_t *ret_size,
+                        Error *reterr_error);

@@ -96,12 +96,11 @@ static int start_open_stdio(Start *start, ProcessConfig *config, Error *reterr_e
 }
 
 /* What the child and the keeper alone will hold travels as it is; of what is ours, too, a duplicate. */
-static int start_send(Process *process, Start *start, int *spec_fd) {
+static int start_send(Process *process, Start *start, char *spec, size_t spec_size) {
         KeeperMessage message = { .type = KEEPER_SPAWN, .process = process->id, .run = process->run.run };
         int fds[FD_PASS_MAX];
         size_t n = 0;
 
-        fds[n++] = TAKE_FD(*spec_fd);
         for (unsigned i = 0; i < START_N_; i++)
                 if (start->fds[i] >= 0) {
                         bool is_ours = i >= START_ENGINE_STDIN && i <= START_ENGINE_STDERR;
@@ -114,10 +113,11 @@ static int start_send(Process *process, Start *start, int *spec_fd) {
                 if (fds[i] < 0) {
                         for (size_t j = 0; j < n; j++)
                                 (void)fd_close(fds[j]);
+                        free(spec);
                         return -EMFILE;
                 }
         process->host->has_begun_runs = true;
-        return keeper_link_queue(process->host->link, &message, fds, n);
+        return keeper_link_queue_spawn(process->host->link, &message, spec, spec_size, fds, n);
 }
 
 static int process_load_env(Process *process, Error *reterr_error) {
@@ -155,7 +155,8 @@ static unsigned initial_ends(const ProcessConfig *config) {
 /* Opens all that run number 'run' needs and asks the keeper; touches nothing of the process but its pipes. */
 static int process_spawn(Process *process, Error *reterr_error) {
         Start start = { .fds = { -1, -1, -1, -1, -1, -1, -1 } };
-        CLEANUP(fd_close) int spec_fd = -1;
+        size_t spec_size;
+        char *spec;
         Tree tree = process_tree(process);
         int r;
 
@@ -165,9 +166,9 @@ static int process_spawn(Process *process, Error *reterr_error) {
         if (r >= 0)
                 r = tree_prepare(process->host->tree_root, &tree, &start.fds[START_CGROUP], reterr_error);
         if (r >= 0)
-                r = process_config_spec(&process->config, tree.mark, &spec_fd, reterr_error);
+                r = process_config_spec(&process->config, tree.mark, &spec, &spec_size, reterr_error);
         if (r >= 0) {
-                r = start_send(process, &start, &spec_fd);
+                r = start_send(process, &start, spec, spec_size);
                 if (r < 0) {
                         tree_release(process->host->tree_root, &tree);
                         (void)error_set_errno(reterr_error, r, "cannot hand the run to the keeper");

@@ -123,20 +123,38 @@ static int child_spec_unpack(ChildSpec *spec, size_t size) {
         return spec->candidates ? 0 : -ENOMEM;
 }
 
-int child_spec_read(int fd, ChildSpec *ret_spec) {
-        CLEANUP(child_spec_deinit) ChildSpec spec = {};
-        size_t size = 0;
+/* Takes the block over. */
+static int child_spec_new(char *block, size_t size, ChildSpec *ret_spec) {
+        CLEANUP(child_spec_deinit) ChildSpec spec = { .block = block };
         int r;
 
-        r = child_spec_read_block(fd, &spec.block, &size);
-        if (r < 0)
-                return r;
         r = child_spec_unpack(&spec, size);
         if (r < 0)
                 return r;
         *ret_spec = spec;
         spec = (ChildSpec){};
         return 0;
+}
+
+int child_spec_read(int fd, ChildSpec *ret_spec) {
+        char *block = NULL;
+        size_t size = 0;
+        int r;
+
+        r = child_spec_read_block(fd, &block, &size);
+        return r < 0 ? r : child_spec_new(block, size, ret_spec);
+}
+
+int child_spec_copy(const char *bytes, size_t size, ChildSpec *ret_spec) {
+        char *block;
+
+        if (size < sizeof(KeeperSpec))
+                return -EPROTO;
+        block = malloc(size);
+        if (!block)
+                return -ENOMEM;
+        memcpy(block, bytes, size);
+        return child_spec_new(block, size, ret_spec);
 }
 
 void child_spec_deinit(ChildSpec *spec) {

@@ -23,6 +23,8 @@ typedef struct ChildSpec {
  * Return: 0; -EPROTO: magic, counts or size do not agree; -ENOMEM; -errno. On failure *ret_spec is untouched.
  */
 int child_spec_read(int fd, ChildSpec *ret_spec);
+/** child_spec_copy() - the same of a spec in memory, which is borrowed. */
+int child_spec_copy(const char *bytes, size_t size, ChildSpec *ret_spec);
 void child_spec_deinit(ChildSpec *spec);
 
 static inline void child_spec_deinit_cleanup(ChildSpec *spec) {

@@ -16,13 +16,21 @@
 #include "daemon/keeper/report.h"
 #include "daemon/keeper/watchdog.h"
 
-#define SPAWN_FLAGS_ALL (KEEPER_SPAWN_CGROUP * 2 - 1)
+#define SPAWN_FLAGS_ALL (KEEPER_SPAWN_FDS | KEEPER_SPAWN_INLINE)
 
-/* The descriptors of a message; whoever keeps one puts -1 in its place, the others are closed afterwards. */
+/* What came with a message. Whoever keeps a descriptor puts -1 in its place, the others are closed
+ * afterwards. */
 typedef struct Passed {
         int fds[FD_PASS_MAX]; /* owned */
         size_t n;
+        const char *spec; /* borrowed */
+        size_t spec_size; /* 0: it is in fds[0] */
 } Passed;
+
+/* The place of the first descriptor that is not the spec. */
+static size_t passed_first(const Passed *passed) {
+        return passed->spec_size > 0 ? 0 : 1;
+}
 
 static const uint32_t bag_labels[] = { KEEPER_LABEL_STDIN, KEEPER_LABEL_STDOUT, KEEPER_LABEL_STDERR };
 
@@ -34,7 +42,7 @@ static void request_drop_ends(Keeper *keeper, const KeeperMessage *message) {
 
 /* The engine's ends are in the bag before the child lives: it has none that the next engine would not get. */
 static int request_put_ends(Keeper *keeper, const KeeperMessage *message, Passed *passed) {
-        size_t at = 1;
+        size_t at = passed_first(passed);
         int r;
 
         for (unsigned bit = 0; bit < 6; bit++) {
@@ -61,10 +69,11 @@ static int request_spawn_child(Keeper *keeper, const KeeperMessage *message, con
                 .fds = fds, .n_fds = ARRAY_SIZE(fds), .cgroup_fd = -1, .nofile = &config->nofile
         };
         char oom_score_adj[16];
-        size_t at = 1;
+        size_t at = passed_first(passed);
         int r;
 
-        r = child_spec_read(passed->fds[0], &spec);
+        r = passed->spec_size > 0 ? child_spec_copy(passed->spec, passed->spec_size, &spec)
+                                  : child_spec_read(passed->fds[0], &spec);
         if (r < 0) {
                 *reterr_step = "spec";
                 return r;
@@ -106,7 +115,8 @@ static int request_spawn(Keeper *keeper, const KeeperMessage *message, Passed *p
 
         if (message->flags > SPAWN_FLAGS_ALL)
                 return -EPROTO;
-        if (r == 0 && passed->n != 1 + (size_t)__builtin_popcount(message->flags))
+        if (r == 0 &&
+            passed->n != passed_first(passed) + (size_t)__builtin_popcount(message->flags & KEEPER_SPAWN_FDS))
                 return -EPROTO;
         child = child_table_find(&keeper->children, message->process, message->run);
         if (child) {
@@ -218,14 +228,14 @@ static int request_dispatch(Keeper *keeper, const KeeperMessage *message, Passed
 /* Returns 1 when a message was carried out, 0 at the end, -EAGAIN, -errno. */
 static int request_read_one(Keeper *keeper) {
         EngineSlot *engine = &keeper->engine;
-        KeeperMessage message;
-        Passed passed = {};
+        KeeperPacket packet;
+        Passed passed = { .spec = packet.spec };
         int r;
 
-        r = keeper_message_receive(engine->socket_fd, &message, passed.fds, &passed.n);
+        r = keeper_packet_receive(engine->socket_fd, &packet, &passed.spec_size, passed.fds, &passed.n);
         if (r != 1 && r != -EMFILE)
                 return r;
-        r = request_dispatch(keeper, &message, &passed, MIN(r, 0));
+        r = request_dispatch(keeper, &packet.message, &passed, MIN(r, 0));
         for (size_t i = 0; i < passed.n; i++)
                 (void)fd_close(passed.fds[i]);
         return r < 0 ? r : 1;

@@ -161,17 +161,19 @@ static void fake_child_signal(FakeChild *child, int number) {
                 fake_child_empty(child);
 }
 
-/* Takes over 'fds'. */
-static void fake_spawn(const KeeperMessage *message, int *fds, size_t n_fds) {
+/* Takes over 'fds'. @spec: of 'spec_size' bytes; 0: it is in a descriptor. */
+static void fake_spawn(const KeeperMessage *message, const char *spec, size_t spec_size, int *fds,
+                       size_t n_fds) {
         FakeChild *child = fake_child(message->process, message->run);
         KeeperMessage failed = *message;
         char name[5] = "";
-        size_t n = 1;
-        int r;
+        size_t n = spec_size > 0 ? 0 : 1;
 
-        assert(n_fds >= 1);
-        r = (int)pread(fds[0], name, 4, sizeof(KeeperSpec));
-        assert(r > 0);
+        assert(n_fds >= n);
+        if (spec_size > 0)
+                (void)snprintf(name, sizeof(name), "%.4s", spec + sizeof(KeeperSpec));
+        else
+                assert(pread(fds[0], name, 4, sizeof(KeeperSpec)) > 0);
         if (child) {
                 if (!child->late)
                         fake_tell(&child->told, NULL, 0);
@@ -214,13 +216,14 @@ static void fake_drop(const KeeperMessage *message) {
                         fake_bag_drop(label, message->process, message->run);
 }
 
-static void fake_on_message(const KeeperMessage *message, int *fds, size_t n_fds) {
+static void fake_on_message(const KeeperPacket *packet, size_t spec_size, int *fds, size_t n_fds) {
+        const KeeperMessage *message = &packet->message;
         KeeperMessage answer = { .type = KEEPER_SIGNALLED, .process = message->process, .run = message->run };
         FakeChild *child = message->process ? fake_child(message->process, message->run) : NULL;
 
         switch (message->type) {
         case KEEPER_SPAWN:
-                fake_spawn(message, fds, n_fds);
+                fake_spawn(message, packet->spec, spec_size, fds, n_fds);
                 break;
         case KEEPER_PUT:
                 assert(n_fds == 1);
@@ -250,12 +253,12 @@ static void fake_on_message(const KeeperMessage *message, int *fds, size_t n_fds
 
 static void fake_keeper_receive(void) {
         int fds[FD_PASS_MAX], r;
-        KeeperMessage message;
-        size_t n_fds;
+        KeeperPacket packet;
+        size_t n_fds, spec_size;
 
-        while ((r = keeper_message_receive(fake_keeper.keeper_fd, &message, fds, &n_fds)) > 0) {
+        while ((r = keeper_packet_receive(fake_keeper.keeper_fd, &packet, &spec_size, fds, &n_fds)) > 0) {
                 fake_keeper.busy = true;
-                fake_on_message(&message, fds, n_fds);
+                fake_on_message(&packet, spec_size, fds, n_fds);
                 for (size_t i = 0; i < n_fds; i++)
                         (void)fd_close(fds[i]);
         }

@@ -287,11 +287,20 @@ static inline int fixture_spec(char *const *argv, const char *cwd) {
         return fd;
 }
 
+/* With the spec in the message unless it is too large; fixture_spawn_pipes() sends it in a descriptor. */
 static inline void fixture_spawn_argv(uint64_t process, uint32_t run, char *const *argv, const char *cwd) {
-        const KeeperMessage message = { .type = KEEPER_SPAWN, .process = process, .run = run };
+        KeeperMessage message = { .type = KEEPER_SPAWN, .process = process, .run = run };
+        char spec[KEEPER_SPEC_INLINE_MAX + 1];
         int fd = fixture_spec(argv, cwd);
+        ssize_t n = pread(fd, spec, sizeof(spec), 0);
 
-        fixture_send(&message, &fd, 1);
+        ck_assert_int_gt(n, 0);
+        if (n <= KEEPER_SPEC_INLINE_MAX) {
+                message.flags = KEEPER_SPAWN_INLINE;
+                ck_assert_int_eq(keeper_packet_send(fixture.engine_fd, &message, spec, (size_t)n, NULL, 0),
+                                 0);
+        } else
+                fixture_send(&message, &fd, 1);
         (void)fd_close(fd);
 }
 

@@ -48,7 +48,9 @@ static size_t make(char *block, const char *const *args, const char *const *env,
         return at;
 }
 
+/* From a descriptor, and from memory, which comes to the same. */
 static int read_block(const char *block, size_t size) {
+        ChildSpec copy = {};
         int fd, r;
 
         fd = memfd_create("spec", MFD_CLOEXEC);
@@ -56,6 +58,10 @@ static int read_block(const char *block, size_t size) {
         ck_assert_int_eq(write(fd, block, size), (ssize_t)size);
         r = child_spec_read(fd, &spec);
         ck_assert_int_eq(close(fd), 0);
+        ck_assert_int_eq(child_spec_copy(block, size, &copy), r);
+        if (r == 0)
+                ck_assert_mem_eq(copy.block, spec.block, size);
+        child_spec_deinit(&copy);
         return r;
 }
 

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -247,6 +248,52 @@ START_TEST(what_is_queued_goes_out_at_the_flush_in_order)
 }
 END_TEST
 
+/* Queues a SPAWN with one descriptor and a spec of so many bytes, and gets what the keeper gets. */
+static KeeperPacket spawn_with(size_t size, int *ret_fds, size_t *ret_n, size_t *ret_spec_size) {
+        const KeeperMessage message = { .type = KEEPER_SPAWN, .process = 1, .run = 1, .flags = 1 };
+        int fd = fcntl(keeper_fd, F_DUPFD_CLOEXEC, 3);
+        char *spec = malloc(size);
+        KeeperPacket packet;
+
+        ck_assert_ptr_nonnull(spec);
+        memset(spec, 's', size);
+        ck_assert_int_eq(keeper_link_queue_spawn(link_to_keeper, &message, spec, size, &fd, 1), 0);
+        keeper_link_flush(link_to_keeper);
+        ck_assert_int_eq(fcntl(fd, F_GETFD), -1);
+        ck_assert_int_eq(keeper_packet_receive(keeper_fd, &packet, ret_spec_size, ret_fds, ret_n), 1);
+        ck_assert_uint_eq(packet.message.type, KEEPER_SPAWN);
+        return packet;
+}
+
+START_TEST(a_spec_goes_with_its_message_or_sealed_if_it_is_large)
+{
+        int fds[FD_PASS_MAX];
+        KeeperPacket packet;
+        size_t n, spec_size;
+        struct stat st;
+
+        tell(KEEPER_READY, 0, 0, 0, -1);
+        ck_assert_int_eq(take_up(), 0);
+        packet = spawn_with(KEEPER_SPEC_INLINE_MAX, fds, &n, &spec_size);
+        ck_assert_uint_eq(packet.message.flags, KEEPER_SPAWN_INLINE | 1);
+        ck_assert_uint_eq(spec_size, KEEPER_SPEC_INLINE_MAX);
+        for (size_t i = 0; i < spec_size; i++)
+                ck_assert_int_eq(packet.spec[i], 's');
+        ck_assert_uint_eq(n, 1);
+        (void)fd_close(fds[0]);
+        packet = spawn_with(KEEPER_SPEC_INLINE_MAX + 1, fds, &n, &spec_size);
+        ck_assert_uint_eq(packet.message.flags, 1);
+        ck_assert_uint_eq(spec_size, 0);
+        ck_assert_uint_eq(n, 2);
+        ck_assert_int_eq(fstat(fds[0], &st), 0);
+        ck_assert_uint_eq((size_t)st.st_size, KEEPER_SPEC_INLINE_MAX + 1);
+        ck_assert_int_eq(fcntl(fds[0], F_GET_SEALS),
+                         F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL);
+        (void)fd_close(fds[0]);
+        (void)fd_close(fds[1]);
+}
+END_TEST
+
 static void forget(uint64_t process, uint32_t run) {
         const KeeperMessage message = { .type = KEEPER_FORGET, .process = process, .run = run };
 
@@ -315,6 +362,7 @@ static Suite *keeper_link_suite(void) {
         tcase_add_test(hand, an_empty_handover_holds_nothing);
         tcase_add_test(hand, a_handover_that_breaks_off_leaves_nothing);
         tcase_add_test(messages, messages_come_in_and_the_end_is_told);
+        tcase_add_test(messages, a_spec_goes_with_its_message_or_sealed_if_it_is_large);
         tcase_add_test(messages, what_the_keeper_may_forget_of_a_run_goes_in_one_message);
         tcase_add_test(messages, what_is_queued_goes_out_at_the_flush_in_order);
         tcase_add_test(messages, a_put_does_not_wait_for_the_flush);

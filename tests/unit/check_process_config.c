@@ -206,21 +206,19 @@ START_TEST(a_damaged_record_is_said_to_be_one)
 }
 END_TEST
 
-START_TEST(the_spec_holds_every_byte_and_is_sealed)
+START_TEST(the_spec_holds_every_byte)
 {
         static const char strings[] = "a\0b c\0\xff\0A=1\0B=\xfe\0/d\0M=1";
         ProcessConfig config;
         KeeperSpec header;
-        char bytes[256];
-        ssize_t n;
-        int fd, n_fds = open_fds_count();
+        char *bytes;
+        size_t n;
 
         ck_assert_int_eq(parse(&config, "{\"argv\":[\"a\",\"b c\",{\"base64\":\"/w==\"}],\"env\":[\"A=1\","
                                         "{\"base64\":\"Qj3+\"}],\"cwd\":\"/d\",\"umask\":63}"),
                          0);
-        ck_assert_int_eq(process_config_spec(&config, "M=1", &fd, &error), 0);
-        n = pread(fd, bytes, sizeof(bytes), 0);
-        ck_assert_int_eq(n, sizeof(header) + sizeof(strings));
+        ck_assert_int_eq(process_config_spec(&config, "M=1", &bytes, &n, &error), 0);
+        ck_assert_uint_eq(n, sizeof(header) + sizeof(strings));
         memcpy(&header, bytes, sizeof(header));
         ck_assert_uint_eq(header.magic, KEEPER_SPEC_MAGIC);
         ck_assert_uint_eq(header.size, (uint32_t)n);
@@ -228,12 +226,8 @@ START_TEST(the_spec_holds_every_byte_and_is_sealed)
         ck_assert_uint_eq(header.n_env, 2);
         ck_assert_uint_eq(header.umask, 077);
         ck_assert_mem_eq(bytes + sizeof(header), strings, sizeof(strings));
-        ck_assert_int_eq(fcntl(fd, F_GET_SEALS), F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL);
-        ck_assert_int_eq(write(fd, "x", 1), -1);
-        ck_assert_int_ne(fcntl(fd, F_GETFD) & FD_CLOEXEC, 0);
-        close(fd);
+        free(bytes);
         process_config_deinit(&config);
-        ck_assert_int_eq(open_fds_count(), n_fds);
 }
 END_TEST
 
@@ -261,7 +255,7 @@ static Suite *process_config_suite(void) {
         tcase_add_loop_test(keeping, whose_client_is_gone_has_a_short_grace_unless_one_was_asked_for, 0, 5);
         tcase_add_loop_test(keeping, what_the_registry_keeps_reads_back_the_same, 0, ARRAY_SIZE(right));
         tcase_add_test(keeping, a_damaged_record_is_said_to_be_one);
-        tcase_add_test(keeping, the_spec_holds_every_byte_and_is_sealed);
+        tcase_add_test(keeping, the_spec_holds_every_byte);
         tcase_add_test(keeping, without_env_it_can_still_be_freed);
         suite_add_tcase(suite, parsing);
         suite_add_tcase(suite, keeping);
