@@ -47,10 +47,7 @@ static json_int_t integer_of(const json_t *result, const char *key) {
 /* The next piece begins where this one ended; without a cursor that must be said. */
 static int piece_done(ReadLoop *loop, json_t *result) {
         loop->moved = true;
-        return read_params_set(&loop->read, "from",
-                               json_integer(loop->peek
-                                                    ? integer_of(result, "from") + integer_of(result, "bytes")
-                                                    : integer_of(result, "next")));
+        return read_params_set(&loop->read, "from", json_integer(integer_of(result, "next")));
 }
 
 /* The cursor that is moved; NULL: none. */

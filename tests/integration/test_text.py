@@ -136,6 +136,19 @@ class Text(PmuxTest):
             self.assertIn(b"offset %d " % fault, done.stderr, args)
             self.assertEqual(done.stdout.decode(), '["é",1]\n')
 
+    def test_a_character_that_is_looked_at_beside_another_stream(self):
+        """Its end is looked for behind what was read, not where that would end without the other stream."""
+        client = self.client()
+        subscription = client.run([need("sh"), "-c", r"""printf ab; read l; printf EE >&2; read l; printf '\303\251'"""],
+                                  name="beside", subscribe=True)[1]
+        for text in (b"ab", b"EE"):  # one after the other, so that their order is known
+            subscription.read_until_bytes(text)
+            client.write("beside", b"\n")
+        self.ended(client, "beside", for_="empty")
+        for args in ([], ["--peek"]):
+            done = self.cli("read", "--stdout", "--from", "0", "--invalid", "refuse", "--bytes", "3", *args, "beside", check=0)
+            self.assertEqual(done.stdout.decode(), "abé", args)
+
     def test_wrong_usage(self):
         self.write_pieces("x", b"")
         for args in (["--encoding", "klingon"], ["--invalid", "what"], ["--format", "xml"],
