@@ -62,26 +62,41 @@ static void put_back(ReadLoop *loop) {
                 (void)cli_fail(loop->read.cli, &error);
 }
 
-/* Bytes that were read for may end within a character, which is read to its end: byte by byte, as nothing
- * behind it was asked for. Return: whether it is so; *ret_status as below. */
-static bool begin_byte(ReadLoop *loop, const json_t *result, const char *reason, int *ret_status) {
-        const char *what = loop->read.what ? loop->read.what : "bytes";
+/* What is asked for from now on. Return: 0, or the exit status after a complaint. */
+static int set_for(ReadLoop *loop, const char *what, const char *key, json_t *value) {
+        static const char *const others[] = { "n", "separator", "pattern", "quiet_usec" };
+        int r;
+
+        for (size_t i = 0; i < ARRAY_SIZE(others); i++)
+                (void)json_object_del(loop->read.params, others[i]);
+        r = read_params_set(&loop->read, key, value);
+        return r != 0 ? r : read_params_set(&loop->read, "for", json_string(what));
+}
+
+/* Whether what satisfies it may end within a character, which then is read to its end: not where the number
+ * of bytes is what was asked for, nor where nothing can come any more. */
+static bool reads_on(const ReadLoop *loop) {
+        static const char *const kinds[] = { "bytes", "line", "separator", "pattern" };
+
+        for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
+                if (strcmp(loop->kind, kinds[i]) == 0)
+                        return true;
+        return false;
+}
+
+/* What was read for may end within a character, which is read to its end: byte by byte, as nothing behind it
+ * was asked for. Return: whether it is so; *ret_status as below. */
+static bool begin_byte(ReadLoop *loop, const json_t *result, int *ret_status) {
         uint64_t offset;
         size_t n;
 
-        if (strcmp(what, "bytes") != 0 || !reason || strcmp(reason, "satisfied") != 0)
-                return false;
-        n = filter_begun(&loop->read.filter, &offset);
+        n = reads_on(loop) ? filter_begun(&loop->read.filter, &offset) : 0;
         if (n == 0)
                 return false;
-        if (!loop->amid) {
-                loop->begin = offset;
-                loop->had_any = integer_of(result, "bytes") > (json_int_t)n;
-        }
+        loop->had_any |= loop->amid ? offset != loop->begin : integer_of(result, "bytes") > (json_int_t)n;
+        loop->begin = offset;
         loop->amid = loop->moved = true;
-        *ret_status = read_params_set(&loop->read, "for", json_string("exactly"));
-        if (*ret_status == 0)
-                *ret_status = read_params_set(&loop->read, "n", json_integer(1));
+        *ret_status = set_for(loop, "exactly", "n", json_integer(1));
         return true;
 }
 
@@ -107,41 +122,29 @@ static bool wants_pieces(const ReadLoop *loop) {
         return loop->read.n > READ_PIECE_BYTES && strcmp(loop->read.what, "exactly") == 0;
 }
 
-/* One answer. Return: 0: it was the last, *ret_status is set; 1: there is more; -1: *ret_status, after a
- * complaint. */
-static int read_piece(ReadLoop *loop, int *ret_status) {
-        bool more = false, in_pieces = !loop->read.has_max && read_params_to_the_end(&loop->read);
-        json_auto_t *result = NULL;
-        PmuxError error;
-        const char *reason;
+/* Such a piece is had. Return: whether there is more to come. */
+static bool count_piece(ReadLoop *loop, json_t *result, bool is_satisfied) {
+        loop->read.n -= READ_PIECE_BYTES;
+        if (!is_satisfied && json_object_get(result, "missing"))
+                (void)json_object_set_new(
+                        result, "missing",
+                        json_integer(integer_of(result, "missing") + (json_int_t)loop->read.n));
+        (void)read_params_set(&loop->read, "n",
+                              json_integer((json_int_t)MIN(loop->read.n, READ_PIECE_BYTES)));
+        return is_satisfied;
+}
 
-        *ret_status = wants_pieces(loop) ? note_cursor(loop) : 0;
-        if (*ret_status != 0)
-                return -1;
-        if (cli_call_quietly(loop->read.cli, "read", read_params_now(&loop->read), &result, &error) < 0) {
-                if (!in_pieces || strcmp(error.code, "too-large") != 0) {
-                        *ret_status = cli_fail(loop->read.cli, &error);
-                        return -1;
-                }
-                *ret_status = read_large_piece(loop, &result);
-                if (*ret_status != 0)
-                        return -1;
-                more = true;
-        }
-        reason = json_string_value(json_object_get(result, "reason"));
-        if (!more && wants_pieces(loop)) {
-                loop->read.n -= READ_PIECE_BYTES;
-                more = reason && strcmp(reason, "satisfied") == 0;
-                if (!more && json_object_get(result, "missing"))
-                        (void)json_object_set_new(
-                                result, "missing",
-                                json_integer(integer_of(result, "missing") + (json_int_t)loop->read.n));
-                (void)read_params_set(&loop->read, "n",
-                                      json_integer((json_int_t)MIN(loop->read.n, READ_PIECE_BYTES)));
-        }
+/* An answer has come. @more: it is a piece of what there is. Return: 0: it was the last, *ret_status is set;
+ * 1: there is more; -1: *ret_status, after a complaint. */
+static int on_answer(ReadLoop *loop, json_t *result, bool more, int *ret_status) {
+        const char *reason = json_string_value(json_object_get(result, "reason"));
+        bool is_satisfied = reason && strcmp(reason, "satisfied") == 0;
+
+        if (!more && wants_pieces(loop))
+                more = count_piece(loop, result, is_satisfied);
         *ret_status = read_params_print(&loop->read, result, more);
-        if (*ret_status == 0)
-                more |= begin_byte(loop, result, reason, ret_status);
+        if (*ret_status == 0 && !more && is_satisfied)
+                more = begin_byte(loop, result, ret_status);
         if (*ret_status == 0 && more)
                 *ret_status = piece_done(loop, result);
         if (*ret_status != 0)
@@ -156,12 +159,36 @@ static int read_piece(ReadLoop *loop, int *ret_status) {
         return 0;
 }
 
-int read_loop_run(ReadLoop *loop) {
-        int r, status;
+/* Return: as on_answer(). */
+static int read_piece(ReadLoop *loop, int *ret_status) {
+        bool more = false, in_pieces = !loop->read.has_max && read_params_to_the_end(&loop->read);
+        json_auto_t *result = NULL;
+        PmuxError error;
 
-        do
+        *ret_status = wants_pieces(loop) ? note_cursor(loop) : 0;
+        if (*ret_status != 0)
+                return -1;
+        if (cli_call_quietly(loop->read.cli, "read", read_params_now(&loop->read), &result, &error) < 0) {
+                if (!in_pieces || strcmp(error.code, "too-large") != 0) {
+                        *ret_status = cli_fail(loop->read.cli, &error);
+                        return -1;
+                }
+                *ret_status = read_large_piece(loop, &result);
+                if (*ret_status != 0)
+                        return -1;
+                more = true;
+        }
+        return on_answer(loop, result, more, ret_status);
+}
+
+int read_loop_run(ReadLoop *loop, json_t *answer) {
+        int r = 1, status;
+
+        loop->kind = loop->read.what ? loop->read.what : answer ? "quiet" : "bytes";
+        if (answer)
+                r = on_answer(loop, answer, false, &status);
+        while (r > 0 && cli_finish(0) == 0)
                 r = read_piece(loop, &status);
-        while (r > 0 && cli_finish(0) == 0);
         return r > 0 ? STATUS_PMUX : status;
 }
 

@@ -12,6 +12,7 @@
 
 typedef struct ReadLoop {
         ReadParams read;
+        const char *kind; /* static; what is read for, said or not */
         bool peek;
         bool moved;     /* a piece has been consumed */
         json_t *cursor; /* owned; where the cursor was before that: an offset, or null */
@@ -20,7 +21,11 @@ typedef struct ReadLoop {
         bool had_any;   /* there were whole ones before it */
 } ReadLoop;
 
-/** read_loop_run() - all options are read: read on until there is what was read for. Return: the exit status.
- */
-int read_loop_run(ReadLoop *loop);
+/** read_loop_run() - all options are read: read on until there is what was read for. @answer: that of `ask`,
+ * which is read on from; NULL: nothing has been asked yet. Return: the exit status. */
+int read_loop_run(ReadLoop *loop, json_t *answer);
 void read_loop_deinit(ReadLoop *loop);
+
+static inline void read_loop_deinit_cleanup(ReadLoop *loop) {
+        read_loop_deinit(loop);
+}

@@ -98,16 +98,13 @@ static int read_all(ReadLoop *loop, int argc, char **argv) {
         if (r != 0)
                 return r - 1;
         r = cli_connect(loop->read.cli);
-        return r != 0 ? r : read_loop_run(loop);
+        return r != 0 ? r : read_loop_run(loop, NULL);
 }
 
 int verb_read(Cli *cli, int argc, char **argv) {
-        ReadLoop loop = { .read = { .cli = cli } };
-        int status;
+        CLEANUP(read_loop_deinit) ReadLoop loop = { .read = { .cli = cli } };
 
-        status = read_all(&loop, argc, argv);
-        read_loop_deinit(&loop);
-        return status;
+        return read_all(&loop, argc, argv);
 }
 
 /* ---- ask ---- */
@@ -157,7 +154,8 @@ static int set_question(ReadParams *read, char **words, int n_words, bool newlin
         return read_params_set(read, "data", data);
 }
 
-static int ask(ReadParams *read, int argc, char **argv) {
+static int ask(ReadLoop *loop, int argc, char **argv) {
+        static const char *const asked[] = { "data", "eof", "lock" };
         static const struct option options[] = { { "no-newline", no_argument, NULL, 'N' },
                                                  { "eof", no_argument, NULL, OPTION_EOF },
                                                  { "lock", required_argument, NULL, OPTION_LOCK },
@@ -165,6 +163,7 @@ static int ask(ReadParams *read, int argc, char **argv) {
                                                  FILTER_OPTIONS,
                                                  {} };
         bool newline = true, eof = false;
+        ReadParams *read = &loop->read;
         json_auto_t *result = NULL;
         Arguments arguments;
         json_t *target;
@@ -198,15 +197,17 @@ static int ask(ReadParams *read, int argc, char **argv) {
                 r = read_params_ready(read);
         if (r == 0)
                 r = cli_call(read->cli, "ask", read_params_now(read), &result);
-        if (r == 0)
-                r = read_params_print(read, result, false);
-        return r != 0 ? r : read_params_status(read, result);
+        if (r != 0)
+                return r;
+        for (size_t i = 0; i < ARRAY_SIZE(asked); i++) /* what else is read for it is no question */
+                (void)json_object_del(read->params, asked[i]);
+        return read_loop_run(loop, result);
 }
 
 int verb_ask(Cli *cli, int argc, char **argv) {
-        CLEANUP(read_params_deinit) ReadParams read = {};
+        CLEANUP(read_loop_deinit) ReadLoop loop = {};
         int r;
 
-        r = read_params_init(&read, cli);
-        return r != 0 ? r : ask(&read, argc, argv);
+        r = read_params_init(&loop.read, cli);
+        return r != 0 ? r : ask(&loop, argc, argv);
 }

@@ -3,6 +3,7 @@
 
 import json
 
+from pmux_daemon import wait_until
 from pmux_test import PmuxTest, need
 
 WRITER = """
@@ -78,6 +79,38 @@ class Text(PmuxTest):
         self.ended(client, "half", for_="empty")
         done = self.cli("read", "--encoding", "UTF-8", "half", check=0)
         self.assertEqual(done.stdout.decode(), "\ufffd")
+
+    def test_every_way_of_reading_ends_with_a_whole_character(self):
+        """Of an answer, too; what ends a portion may be the beginning of a character, or a part of one."""
+        client = self.client()
+        client.run([need("cat")], name="ways", env=["PATH=/usr/bin:/bin"])
+        n = 0
+        for encoding, text in (("UTF-8", "é€😀\n"), ("UTF-16LE", "né\n")):
+            data = text.encode(encoding)
+            for args, wanted in ((["--bytes", "1"], text[0]), (["--until", "\\x%02x" % data[0]], text[0]),
+                                 (["--expect", "\\x%02x" % data[0]], text[0]), (["--line"], text)):
+                args = ["--encoding", encoding, "--invalid", "refuse", "--timeout", "20s", *args, "ways"]
+                for verb in ("read", "ask"):
+                    if verb == "read":
+                        client.write("ways", data)
+                        client.read("ways", for_="exactly", n=len(data), peek=True)
+                    done = self.cli(verb, *args, input=data if verb == "ask" else None, check=0)
+                    self.assertEqual(done.stdout.decode(), wanted, (verb, args))
+                    self.assertEqual(client.cursors("ways"), {b"default": n + len(wanted.encode(encoding))}, (verb, args))
+                    n += len(data)
+                    wait_until(lambda: client.show("ways")["log"]["end"] == n, what="all to come back")
+                    client.set_cursor("ways", "default", n)
+
+    def test_the_end_of_a_character_of_an_answer(self):
+        """It is waited for; at the deadline the cursor is left before it."""
+        client = self.client()
+        client.run([need("cat")], name="later", env=["PATH=/usr/bin:/bin"])
+        for text, outcome in ((b"ab\xe2", (0, b"ab")), (b"\xe2\x82", (124, b""))):
+            done = self.cli("ask", "--invalid", "refuse", "--timeout", "200ms", "--bytes", "9", "-N", "later", input=text)
+            self.assertEqual((done.returncode, done.stdout, done.stderr), (*outcome, b""))
+            client.write("later", "€".encode()[len(text) - len(outcome[1]):])
+            done = self.cli("read", "--invalid", "refuse", "--bytes", "1", "later", check=0)
+            self.assertEqual(done.stdout.decode(), "€")
 
     def test_run(self):
         done = self.cli("run", "--encoding", "latin1", "--", "printf", r"\351\n", check=0)
