@@ -132,6 +132,11 @@ size_t filter_begun(const Filter *filter, uint64_t *ret_offset) {
         return filter->decoder ? decoder_begun(filter->decoder, ret_offset) : 0;
 }
 
+void filter_drop(Filter *filter) {
+        if (filter->decoder)
+                decoder_drop(filter->decoder);
+}
+
 int filter_gap(Filter *filter, PmuxError *reterr_error) {
         int r = 0;
 

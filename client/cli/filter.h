@@ -63,6 +63,9 @@ int filter_add(Filter *filter, uint64_t offset, const void *data, size_t size, P
  * filter_add() was told, or what filter_locate() makes of it; may be NULL. */
 size_t filter_begun(const Filter *filter, uint64_t *ret_offset);
 
+/** filter_drop() - forget what there is of that character: it comes again. */
+void filter_drop(Filter *filter);
+
 /** filter_gap() - bytes are lost here: what was begun does not go on behind them. Return as filter_add(). */
 int filter_gap(Filter *filter, PmuxError *reterr_error);
 

@@ -7,6 +7,8 @@
 #include "client/cli/exit-status.h"
 #include "common/clock.h"
 
+#define ASK_QUIET_USEC 300000 /* as `ask` has it where nothing is said */
+
 static json_int_t integer_of(const json_t *result, const char *key) {
         return json_integer_value(json_object_get(result, key));
 }
@@ -47,11 +49,9 @@ static int note_cursor(ReadLoop *loop) {
         return 0;
 }
 
-/* A deadline consumes nothing: the cursor goes back to where it was before the first piece, or to the
- * character whose end did not come. */
-static void put_back(ReadLoop *loop) {
-        json_t *name = loop->moved ? cursor_name(loop) : NULL;
-        json_auto_t *to = loop->amid ? json_integer((json_int_t)loop->begin) : json_incref(loop->cursor);
+/* @to: an offset, or null: there is none. */
+static void move_cursor(const ReadLoop *loop, json_t *to) {
+        json_t *name = cursor_name(loop);
         PmuxError error;
 
         if (name &&
@@ -60,6 +60,15 @@ static void put_back(ReadLoop *loop) {
                                        json_object_get(loop->read.params, "target"), "name", name, "to", to),
                              NULL, &error) < 0)
                 (void)cli_fail(loop->read.cli, &error);
+}
+
+/* A deadline consumes nothing: the cursor goes back to where it was before the first piece, or to the
+ * character whose end did not come. */
+static void put_back(const ReadLoop *loop) {
+        json_auto_t *to = loop->amid ? json_integer((json_int_t)loop->begin) : json_incref(loop->cursor);
+
+        if (loop->moved)
+                move_cursor(loop, to);
 }
 
 /* What is asked for from now on. Return: 0, or the exit status after a complaint. */
@@ -98,6 +107,72 @@ static bool begin_byte(ReadLoop *loop, const json_t *result, int *ret_status) {
         loop->amid = loop->moved = true;
         *ret_status = set_for(loop, "exactly", "n", json_integer(1));
         return true;
+}
+
+/* What comes behind an answer. */
+typedef enum Behind {
+        BEHIND_NOTHING, /* by now, or by the deadline */
+        BEHIND_MORE,
+        BEHIND_END, /* of the run; or bytes are lost there */
+} Behind;
+
+/* Consumes nothing. Return: 0, or the exit status after a complaint. */
+static int look_behind(const ReadLoop *loop, const json_t *answer, bool wait, Behind *ret_behind) {
+        json_t *params, *found;
+        const char *reason;
+        int r;
+
+        params = json_pack("{s:O, s:n, s:O*, s:O, s:s, s:i}", "target",
+                           json_object_get(loop->read.params, "target"), "cursor", "sources",
+                           json_object_get(loop->read.params, "sources"), "from",
+                           json_object_get(answer, "next"), "for", "exactly", "n", 1);
+        if (params)
+                read_params_add_timeout(&loop->read, params, wait);
+        r = cli_call(loop->read.cli, "read", params, &found);
+        if (r != 0)
+                return r;
+        reason = json_string_value(json_object_get(found, "reason"));
+        if (reason && strcmp(reason, "timeout") == 0)
+                *ret_behind = BEHIND_NOTHING;
+        else if (reason && strcmp(reason, "satisfied") == 0 && !json_object_get(found, "lost") &&
+                 integer_of(found, "run") == integer_of(answer, "run"))
+                *ret_behind = BEHIND_MORE;
+        else
+                *ret_behind = BEHIND_END;
+        json_decref(found);
+        return 0;
+}
+
+/* Quiet came within a character. That is left for the next read of the cursor, but where nothing can come any
+ * more; where it is all that has come its end is waited for, and then for quiet again. Return: as
+ * on_answer(), or 0: go on with the answer. */
+static int on_quiet(ReadLoop *loop, const json_t *answer, int *ret_status) {
+        json_auto_t *name = cursor_name(loop);
+        Behind behind;
+        size_t n;
+
+        n = filter_begun(&loop->read.filter, &loop->begin);
+        loop->had_any |= integer_of(answer, "bytes") > (json_int_t)n;
+        if (n == 0 || (loop->had_any && !name && !loop->peek))
+                return 0; /* without a cursor nobody would find it */
+        loop->amid = loop->moved = true;
+        put_back(loop);
+        *ret_status = look_behind(loop, answer, !loop->had_any, &behind);
+        if (*ret_status != 0)
+                return -1;
+        if (behind == BEHIND_END) {
+                move_cursor(loop, json_object_get(answer, "next"));
+                return 0;
+        }
+        filter_drop(&loop->read.filter);
+        if (loop->had_any)
+                return 0;
+        *ret_status = behind == BEHIND_NOTHING
+                              ? STATUS_DEADLINE
+                              : read_params_set(&loop->read, "from", json_integer((json_int_t)loop->begin));
+        if (*ret_status == 0 && !loop->read.what) /* of an answer, by default */
+                *ret_status = set_for(loop, "quiet", "quiet_usec", json_integer(ASK_QUIET_USEC));
+        return *ret_status == 0 ? 1 : -1;
 }
 
 /* So much is there that it does not fit into an answer: the most that does. */
@@ -139,10 +214,16 @@ static bool count_piece(ReadLoop *loop, json_t *result, bool is_satisfied) {
 static int on_answer(ReadLoop *loop, json_t *result, bool more, int *ret_status) {
         const char *reason = json_string_value(json_object_get(result, "reason"));
         bool is_satisfied = reason && strcmp(reason, "satisfied") == 0;
+        int r;
 
         if (!more && wants_pieces(loop))
                 more = count_piece(loop, result, is_satisfied);
         *ret_status = read_params_print(&loop->read, result, more);
+        if (*ret_status == 0 && !more && is_satisfied && strcmp(loop->kind, "quiet") == 0) {
+                r = on_quiet(loop, result, ret_status);
+                if (r != 0)
+                        return r;
+        }
         if (*ret_status == 0 && !more && is_satisfied)
                 more = begin_byte(loop, result, ret_status);
         if (*ret_status == 0 && more)

@@ -242,15 +242,21 @@ int read_params_ready(ReadParams *read) {
         return r;
 }
 
-json_t *read_params_now(const ReadParams *read) {
+void read_params_add_timeout(const ReadParams *read, json_t *params, bool wait) {
         uint64_t now_usec = clock_monotonic_usec();
-        json_t *params = json_copy(read->params);
 
-        if (params && read->timeout_usec < UINT64_C(1) << 60)
+        if (!wait || read->timeout_usec < UINT64_C(1) << 60)
                 (void)json_object_set_new(params, "timeout_usec",
-                                          json_integer(now_usec < read->deadline_usec
+                                          json_integer(wait && now_usec < read->deadline_usec
                                                                ? (json_int_t)(read->deadline_usec - now_usec)
                                                                : 0));
+}
+
+json_t *read_params_now(const ReadParams *read) {
+        json_t *params = json_copy(read->params);
+
+        if (params)
+                read_params_add_timeout(read, params, true);
         return params;
 }
 

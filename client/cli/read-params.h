@@ -71,6 +71,9 @@ int read_params_ready(ReadParams *read);
 /** read_params_now() - a copy of the params with what is left of the time; NULL when out of memory. */
 json_t *read_params_now(const ReadParams *read);
 
+/** read_params_add_timeout() - what is left of the time, to other params; unless @wait: none. */
+void read_params_add_timeout(const ReadParams *read, json_t *params, bool wait);
+
 /** read_params_print() - the data of an answer. @more: others follow. Return as above. */
 int read_params_print(ReadParams *read, json_t *result, bool more);
 

@@ -392,6 +392,10 @@ size_t decoder_begun(const PmuxDecoder *decoder, uint64_t *ret_offset) {
         return decoder->n_carry;
 }
 
+void decoder_drop(PmuxDecoder *decoder) {
+        decoder->n_carry = 0;
+}
+
 void decoder_set_locate(PmuxDecoder *decoder, Locate locate) {
         decoder->locate = locate;
 }

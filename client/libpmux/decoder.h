@@ -36,6 +36,9 @@ const char *decoder_text(const PmuxDecoder *decoder, size_t *ret_size, const Tex
  * of them, unless there is none; may be NULL. */
 size_t decoder_begun(const PmuxDecoder *decoder, uint64_t *ret_offset);
 
+/** decoder_drop() - forget the beginning of a character: its bytes will be fed again. */
+void decoder_drop(PmuxDecoder *decoder);
+
 /** json_gap() - bytes are lost here: a value that was begun does not go on behind them. As pmux_json_end().
  */
 int json_gap(PmuxJson *json, PmuxError *reterr_error);

@@ -112,6 +112,36 @@ class Text(PmuxTest):
             done = self.cli("read", "--invalid", "refuse", "--bytes", "1", "later", check=0)
             self.assertEqual(done.stdout.decode(), "€")
 
+    def test_quiet_within_a_character(self):
+        """It is left for the next read; with nothing before it its end is waited for; without an end it is told."""
+        client = self.client()
+        client.run([need("cat")], name="quiet", env=["PATH=/usr/bin:/bin"])
+
+        def read(*args, verb="read", text=None, name="quiet"):
+            done = self.cli(verb, "--invalid", "refuse", *args, name, input=text)
+            self.assertEqual(done.stderr, b"", args)
+            return done.returncode, done.stdout.decode()
+
+        for args, left in ((["--quiet", "50ms"], "€"), ([], "€"), (["--quiet", "50ms", "--timeout", "10s"], "€")):
+            self.assertEqual(read("-N", *args, verb="ask", text=b"ab\xe2\x82"), (0, "ab"))
+            process = self.daemon.cli_start("read", "--invalid", "refuse", "--quiet", "100ms", "quiet")
+            self.addCleanup(process.stdout.close)
+            self.addCleanup(process.stderr.close)
+            self.assertEqual(read("--quiet", "20ms", "--timeout", "100ms"), (124, ""))
+            client.write("quiet", b"\xac and so on")
+            self.assertEqual(process.communicate(timeout=20)[0].decode(), left + " and so on")
+        client.write("quiet", b"ab\xe2")
+        client.read("quiet", for_="exactly", n=3, peek=True)
+        for args in (["--peek"], []):
+            self.assertEqual(read("--quiet", "20ms", *args), (0, "ab"))
+        done = self.cli("read", "--invalid", "refuse", "--quiet", "20ms", "--no-cursor", "--from", "start", "quiet")
+        self.assertEqual(done.returncode, 125, "nobody would find it")
+        client.close_stdin("quiet")
+        self.ended(client, "quiet", for_="empty")
+        for args, status, text in ((["--peek"], 0, "\ufffd"), ([], 0, "\ufffd"), ([], 1, "")):
+            done = self.cli("read", "--encoding", "UTF-8", "--quiet", "20ms", *args, "quiet")
+            self.assertEqual((done.returncode, done.stdout.decode()), (status, text))
+
     def test_run(self):
         done = self.cli("run", "--encoding", "latin1", "--", "printf", r"\351\n", check=0)
         self.assertEqual(done.stdout.decode(), "é\n")
