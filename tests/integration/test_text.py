@@ -112,6 +112,23 @@ class Text(PmuxTest):
             done = self.cli("read", "--invalid", "refuse", "--bytes", "1", "later", check=0)
             self.assertEqual(done.stdout.decode(), "€")
 
+    def test_exactly_takes_its_bytes_whatever_stands_in_them(self):
+        """A character that they end within is invalid, in both halves; the cursor stands where it was counted to."""
+        client = self.client()
+        client.run([need("cat")], name="count", env=["PATH=/usr/bin:/bin"])
+        for verb, args in (("read", ["--exactly", "3"]), ("ask", ["-N", "--exactly", "3"])):
+            for invalid, status, texts in (("replace", 0, ("a\ufffd", "\ufffdb")), ("refuse", 125, ("a", ""))):
+                begin, data = client.show("count")["log"]["end"], "a€b".encode()
+                client.set_cursor("count", "default", begin)
+                if verb == "read":
+                    client.write("count", data)
+                done = self.cli(verb, "--invalid", invalid, *args, "count", input=data if verb == "ask" else None)
+                self.assertEqual((done.returncode, done.stdout.decode()), (status, texts[0]))
+                self.assertEqual(client.cursors("count")[b"default"], begin + 3)
+                done = self.cli("read", "--invalid", invalid, "--exactly", "2", "count")
+                self.assertEqual((done.returncode, done.stdout.decode()), (status, texts[1]))
+                self.assertEqual(client.cursors("count")[b"default"], begin + 5)
+
     def test_quiet_within_a_character(self):
         """It is left for the next read; with nothing before it its end is waited for; without an end it is told."""
         client = self.client()
