@@ -229,6 +229,34 @@ class Text(PmuxTest):
             done = self.cli("read", "--stdout", "--from", "0", "--invalid", "refuse", "--bytes", "3", *args, "beside", check=0)
             self.assertEqual(done.stdout.decode(), "abé", args)
 
+    def test_a_character_with_another_stream_inside(self):
+        """Of both together it is two parts; of one, and of logs, it is whole."""
+        client = self.client()
+        subscription = client.run([need("sh"), "-c", r"""printf '\303'; read l; printf E >&2; read l; printf '\251'"""],
+                                  name="inside", subscribe=True)[1]
+        for text in (b"\xc3", b"E"):  # one after the other, so that their order is known
+            subscription.read_until_bytes(text)
+            client.write("inside", b"\n")
+        self.ended(client, "inside", for_="empty")
+        for args, wanted in ((["read"], "\ufffdE\ufffd"), (["read", "--stdout"], "é"), (["logs"], "é")):
+            done = self.cli(*args, "--from", "0", "--encoding", "UTF-8", "inside", check=0)
+            self.assertEqual(done.stdout.decode(), wanted, args)
+
+    def test_what_an_encoding_remembers_ends_with_a_read(self):
+        """As the man page says: a mark of the byte order, a shift state."""
+        for name, encoding, data, first, rest, exact in (
+                ("mark", "UTF-16", b"\xfe\xff\0a\0b", "a", "\u6200", "UTF-16BE"),
+                ("shift", "UTF-7", b"+AOkA6Q-", "é", None, None)):
+            self.write_pieces(name, data)
+            self.assertEqual(self.cli("read", "--eof", "--peek", "--encoding", encoding, name, check=0).stdout.decode(),
+                             data.decode(encoding))
+            self.assertEqual(self.cli("read", "--bytes", "4", "--encoding", encoding, name, check=0).stdout.decode(), first)
+            done = self.cli("read", "--peek", "--encoding", encoding, name, check=0)
+            self.assertNotEqual(done.stdout.decode(), data.decode(encoding)[1:])
+            if exact:
+                self.assertEqual(done.stdout.decode(), rest)
+                self.assertEqual(self.cli("read", "--encoding", exact, name, check=0).stdout.decode(), "b")
+
     def test_wrong_usage(self):
         self.write_pieces("x", b"")
         for args in (["--encoding", "klingon"], ["--invalid", "what"], ["--format", "xml"],
