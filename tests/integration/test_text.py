@@ -2,6 +2,8 @@
 """Characters and JSON values by the command line: never cut, and what is invalid is told."""
 
 import json
+import os
+import re
 
 from pmux_daemon import wait_until
 from pmux_test import PmuxTest, need
@@ -262,3 +264,77 @@ class Text(PmuxTest):
         for args in (["--encoding", "klingon"], ["--invalid", "what"], ["--format", "xml"],
                      ["--json", "--format", "json"]):
             self.assertEqual(self.cli("logs", *args, "x").returncode, 2, args)
+
+
+MIB = 1 << 20
+
+
+class Gaps(PmuxTest):
+    """Bytes are lost in the middle of what is decoded: those on both sides are never joined, and it is told."""
+
+    # At an even offset, as every piece of a log ends at, these stand within a character and within a value.
+    CHARACTERS = b"x" + "😀".encode() * (24 * MIB // 4)
+    VALUES = b"  " + b'["aaa"]\n' * (24 * MIB // 8)
+
+    def overtaken(self, text, first, retention, *args):
+        """The process writes 'first' bytes and then, while nobody takes what the command prints, the rest.
+        The command's status, what it printed and complained, and the gaps that it told."""
+        path = os.path.join(self.tmp, "text")
+        with open(path, "wb") as file:
+            file.write(text)
+        client = self.client()
+        run = self.sh(client, 'head -c $2 "$1"; read l; tail -c +$(($2 + 1)) "$1"', path, str(first), name="p",
+                      retention_bytes=retention)
+        wait_until(lambda: client.show("p")["log"]["end"] == first, what="the first bytes")
+        process = self.daemon.cli_start(*args, "p")
+        self.addCleanup(process.stdout.close)
+        self.addCleanup(process.stderr.close)
+        head = os.read(process.stdout.fileno(), 1)  # it has begun, and soon finds no room
+        client.write("p", b"\n")
+        self.ended(client, run["id"], for_="empty", timeout=60)
+        out, err = process.communicate(timeout=60)
+        gaps = [(int(at), int(n)) for n, at in re.findall(rb"(\d+) bytes lost at offset (\d+)", err)]
+        self.assertTrue(gaps, err)
+        return process.returncode, head + out, err, gaps
+
+    @staticmethod
+    def pieces(text, gaps):
+        """What is between the gaps."""
+        at, pieces = 0, []
+        for begin, n in gaps:
+            pieces.append(text[at:begin])
+            at = begin + n
+        return pieces + [text[at:]]
+
+    def test_follow_with_a_gap_in_a_character(self):
+        text = self.CHARACTERS
+        status, out, err, gaps = self.overtaken(text, 2 * MIB, 4 * MIB, "follow", "--encoding", "UTF-8")
+        self.assertEqual(status, 0, err)
+        self.assertTrue(any(at % 4 != 1 for at, _ in gaps), "within a character")
+        wanted = "".join(piece.decode(errors="replace") for piece in self.pieces(text, gaps))
+        self.assertTrue(out.decode() == wanted, (gaps, len(out)))
+
+    def test_follow_with_a_gap_in_a_value(self):
+        status, out, err, gaps = self.overtaken(self.VALUES, 2 * MIB, 4 * MIB, "logs", "-f", "--format", "json")
+        piece = self.VALUES[:gaps[0][0]]
+        self.assertNotEqual(piece.strip()[-1:], b"]", "within a value")
+        self.assertNotEqual(status, 0)
+        self.assertEqual(len(out), 8 * piece.count(b"]"), err)
+        self.assertIn(b"bytes of it are lost", err)
+
+    def test_read_with_a_gap_in_a_character(self):
+        """Between the first piece and the second, of which the command takes the one before it asks for the other."""
+        text = self.CHARACTERS
+        status, out, err, gaps = self.overtaken(text, 8 * MIB, 9 * MIB, "read", "--exactly", str(9 * MIB),
+                                                "--encoding", "UTF-8")
+        self.assertEqual((status, gaps[0][0]), (0, 8 * MIB), err)
+        first, second = self.pieces(text, gaps)
+        wanted = first.decode(errors="replace") + second[:MIB].decode(errors="replace")
+        self.assertTrue(out.decode() == wanted, (gaps, len(out)))
+
+    def test_read_with_a_gap_in_a_value(self):
+        status, out, err, gaps = self.overtaken(self.VALUES, 8 * MIB, 9 * MIB, "read", "--exactly", str(9 * MIB),
+                                                "--format", "json")
+        self.assertEqual((status, gaps[0][0]), (125, 8 * MIB), err)
+        self.assertEqual(len(out), 8 * self.VALUES[:8 * MIB].count(b"]"))
+        self.assertIn(b"bytes of it are lost", err)
