@@ -222,8 +222,10 @@ static int write_bytes(void *userdata, const void *data, size_t size) {
 }
 
 static void filter_failed(Logs *logs, const PmuxError *error) {
-        if (*error->code && !logs->failed)
-                logs->status = cli_fail(logs->cli, error);
+        if (*error->code && !logs->failed) {
+                (void)cli_fail(logs->cli, error);
+                logs->status = STATUS_FAILED; /* what is wrong are the data, not the usage */
+        }
         logs->failed = true;
 }
 
