@@ -487,7 +487,7 @@ class Reading(PmuxTest):
 
     def test_a_line_that_does_not_end(self):
         """Whatever is read for that never comes is over in time, for a reason that is said, in bounded memory."""
-        size = scale(64, 64, 1024) * MIB
+        size = scale(64, 1024, 1024) * MIB
         client, other = self.client(), self.client()
         go = os.path.join(self.tmp, "go")
         p = self.sh(client, "head -c %d /dev/zero; touch $1; exec sleep 1000" % size, go,
