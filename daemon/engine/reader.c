@@ -177,8 +177,10 @@ static bool reader_is_at_eof(const Reader *reader) {
         return !(scan->sources & 1u << SOURCE_STDIN) || stdin_has_ended(reader->process);
 }
 
+/* Waits for what comes first. Without memory to do so it is over: nobody would look at its deadline. */
 static void reader_arm(Reader *reader) {
         uint64_t next = reader->deadline_usec, now = clock_monotonic_usec();
+        Error error = {};
         struct timeval tv;
 
         if (reader->quiet_usec != USEC_INFINITY && (reader->scan.n > 0 || reader->quiet_from_start))
@@ -190,7 +192,10 @@ static void reader_arm(Reader *reader) {
         next = next > now ? next - now : 0;
         tv.tv_sec = (time_t)(next / USEC_PER_SEC);
         tv.tv_usec = (suseconds_t)(next % USEC_PER_SEC);
-        (void)evtimer_add(&reader->timer, &tv);
+        if (evtimer_add(&reader->timer, &tv) < 0) {
+                (void)error_set_errno(&error, ENOMEM, "cannot wait");
+                reader_end(reader, READER_FAILED, &error);
+        }
 }
 
 /* It is at the end of the log. */

@@ -23,7 +23,7 @@ typedef enum ReaderEnd {
         READER_TIMEOUT, /* the deadline has passed */
         READER_GAP,     /* bytes are missing behind what was gathered */
         READER_REMOVED, /* the process was removed */
-        READER_FAILED,  /* with the error: too-large, limit, system */
+        READER_FAILED,  /* with the error: too-large, limit, no-memory, system */
 } ReaderEnd;
 
 typedef struct ReaderOps {

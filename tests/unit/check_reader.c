@@ -4,9 +4,22 @@
 
 #include "daemon/engine/reader.h"
 
+#include <dlfcn.h>
+#include <errno.h>
+
 #include "tests/support/reader-fixture.h"
 
 #define BACKLOG_BYTES (8 * 1024 * 1024) /* more than all of them may look at in a turn */
+
+static bool no_timers; /* there is no memory for one more */
+
+/* Stands before libevent's. */
+int event_add(struct event *event, const struct timeval *timeout) {
+        int (*real)(struct event *, const struct timeval *) =
+                (int (*)(struct event *, const struct timeval *))dlsym(RTLD_NEXT, "event_add");
+
+        return no_timers && timeout ? -1 : real(event, timeout);
+}
 
 /* --- what is waited for --- */
 
@@ -253,6 +266,21 @@ START_TEST(no_time_at_all_is_one_look)
         watcher = begin(MATCH_LINE, 0, NULL, &options);
         turns();
         ck_end(watcher, READER_SATISFIED, 4);
+}
+END_TEST
+
+START_TEST(a_deadline_that_cannot_be_waited_for_is_an_error_at_once)
+{
+        ReaderOptions options = { .timeout_usec = USEC_PER_SEC };
+        Watcher *watcher = begin(MATCH_LINE, 0, NULL, &options);
+
+        no_timers = true;
+        turns();
+        no_timers = false;
+        ck_assert_uint_eq(watcher->n_ends, 1);
+        ck_assert_int_eq(watcher->end, READER_FAILED);
+        ck_assert_int_eq(watcher->error.code, ERROR_NO_MEMORY);
+        ck_assert_int_eq(watcher->error.errno_value, ENOMEM);
 }
 END_TEST
 
@@ -510,6 +538,7 @@ static Suite *reader_suite(void) {
         tcase = theme(suite, "time");
         tcase_add_test(tcase, the_deadline_comes_neither_early_nor_late_and_leaves_what_there_is);
         tcase_add_test(tcase, what_is_there_at_the_deadline_is_still_found);
+        tcase_add_test(tcase, a_deadline_that_cannot_be_waited_for_is_an_error_at_once);
         tcase_add_test(tcase, no_time_at_all_is_one_look);
         tcase_add_test(tcase, quiet_is_counted_from_the_latest_byte);
         tcase_add_test(tcase, quiet_from_the_start_needs_no_byte);
