@@ -27,6 +27,9 @@ LIMIT(  WIDE_PIPE_BYTES,         1024 * 1024,        NULL)/* the same while it f
 LIMIT(  WIDE_PIPES,              16,                 "wide-pipes")            /* pipes that are so wide: a quarter of what a user's pipes may hold */
 LIMIT(  WAIT_CONDITIONS,         64,                 NULL)/* conditions of one wait */
 LIMIT(  WAIT_TERMS,              4096,               NULL)/* conditions of one wait, times their processes */
+LIMIT(  ALL_WAIT_TERMS,          65536,              "wait-terms")            /* the same of all waits together */
+LIMIT(  ALL_WAIT_TARGETS,        512 * 1024,         "wait-targets")          /* processes of the waits without conditions, all together */
+LIMIT(  WAITING_READS,           65536,              "waiting-reads")         /* reads and asks that wait, all together */
 LIMIT(  LIST_TARGETS,            20000,              NULL)/* targets of one request */
 LIMIT(  ARGUMENTS,               262144,             NULL)/* strings in argv or env */
 LIMIT(  OPEN_LOGS,               1024,               "open-logs")             /* logs that hold descriptors; the rest opens again when needed */

@@ -113,7 +113,7 @@ int request_ask(Request *request, Params *params, json_t **ret_result, Error *re
         if ((r = request_target(request, params, &process, reterr_error)) < 0 ||
             (r = read_parse(&wish, params, MATCH_QUIET, reterr_error)) < 0 ||
             (r = read_check_sources(process, wish.options.sources, reterr_error)) < 0 ||
-            (r = request_may_wait(request, reterr_error)) < 0)
+            (r = read_may_wait(request, reterr_error)) < 0)
                 return r;
         r = write_params_parse(&ask.write, "ask", params, reterr_error);
         wish.digest = ask.write.digest;

@@ -38,6 +38,9 @@ static void limits_measure(const Request *request, uint64_t used[LIMIT_INDEX_N_]
         used[LIMIT_INDEX_FRAME_BYTES] = host->clients->frame_bytes;
         used[LIMIT_INDEX_WAITING_WRITE_BYTES] = host->waiting_write_bytes;
         used[LIMIT_INDEX_QUEUED_RUN_BYTES] = host->queues.waiting_bytes;
+        used[LIMIT_INDEX_ALL_WAIT_TERMS] = host->n_wait_terms;
+        used[LIMIT_INDEX_ALL_WAIT_TARGETS] = host->n_wait_targets;
+        used[LIMIT_INDEX_WAITING_READS] = host->n_reads;
         used[LIMIT_INDEX_OPEN_LOGS] = host->supervisor->host.n_open_logs;
         used[LIMIT_INDEX_WIDE_PIPES] = process_flow_n_wide(&host->supervisor->host);
         LIST_FOREACH(Client, client, &host->clients->clients, link) {

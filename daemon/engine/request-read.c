@@ -18,8 +18,9 @@
 /* A read that waits. */
 typedef struct Read {
         Reader reader;
-        Request *request; /* owned until it is answered */
-        uint64_t start;   /* where it began */
+        Request *request;  /* owned until it is answered */
+        RequestHost *host; /* borrowed; NULL until it is counted there */
+        uint64_t start;    /* where it began */
         uint64_t accepted;
         char *cursor; /* owned; NULL: none */
         bool peek;
@@ -30,6 +31,8 @@ typedef struct Read {
 } Read;
 
 static void read_free(Read *read) {
+        if (read->host)
+                read->host->n_reads--;
         reader_stop(&read->reader);
         free(read->cursor);
         free(read);
@@ -398,6 +401,12 @@ int read_check_sources(const Process *process, unsigned sources, Error *reterr_e
                          process->id);
 }
 
+int read_may_wait(const Request *request, Error *reterr_error) {
+        if (request->host->n_reads >= LIMIT_WAITING_READS)
+                return error_set(reterr_error, ERROR_LIMIT, "%d reads wait already", LIMIT_WAITING_READS);
+        return request_may_wait(request, reterr_error);
+}
+
 int read_begin(Request *request, Process *process, Match *match, ReadWish *wish, Error *reterr_error) {
         Read *read;
         int r;
@@ -418,6 +427,8 @@ int read_begin(Request *request, Process *process, Match *match, ReadWish *wish,
                 return r;
         }
         read->request = request;
+        read->host = request->host;
+        read->host->n_reads++;
         read->start = wish->options.begin.offset;
         read->cursor = TAKE(wish->cursor);
         read->peek = wish->peek;
@@ -503,7 +514,7 @@ int request_read_output(Request *request, Params *params, json_t **ret_result, E
             (r = read_parse(&wish, params, MATCH_BYTES, reterr_error)) < 0 ||
             (r = params_bool(params, "peek", &wish.peek, reterr_error)) < 0 ||
             (r = read_check_sources(process, wish.options.sources, reterr_error)) < 0 ||
-            (r = request_may_wait(request, reterr_error)) < 0)
+            (r = read_may_wait(request, reterr_error)) < 0)
                 return r;
         if (wish.key)
                 wish.digest = request_digest("read", params, "target key timeout_usec");

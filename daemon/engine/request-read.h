@@ -36,6 +36,10 @@ int read_parse(ReadWish *wish, Params *params, MatchKind kind, Error *reterr_err
  * stdin, of a process without a transcript. */
 int read_check_sources(const Process *process, unsigned sources, Error *reterr_error);
 
+/** read_may_wait() - whether one more read may wait, on this connection and at all: asked before anything is
+ * begun. Return: 0; -errno (LIMIT). */
+int read_may_wait(const Request *request, Error *reterr_error);
+
 /** read_begin() - wait for what is wished for; answers by itself. @match: as made of wish->spec, moved in.
  * Return: REQUEST_WAITS or -errno. */
 int read_begin(Request *request, Process *process, Match *match, ReadWish *wish, Error *reterr_error);

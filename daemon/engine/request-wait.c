@@ -75,6 +75,10 @@ static int wait_check(Wait *wait) {
                            NULL);
 }
 
+static void wait_uncount(Wait *wait) {
+        wait->host->n_wait_targets -= wait->n;
+}
+
 static int wait_simply(Request *request, Params *params, Error *reterr_error) {
         uint64_t timeout = USEC_INFINITY;
         int condition = WAIT_EXITED, r;
@@ -91,11 +95,17 @@ static int wait_simply(Request *request, Params *params, Error *reterr_error) {
         if (condition >= WAIT_STATE)
                 r = error_set(reterr_error, ERROR_INVALID, "for: \"%s\" is for conditions",
                               wait_words[condition]);
+        else if (n > LIMIT_ALL_WAIT_TARGETS - request->host->n_wait_targets)
+                r = error_set(reterr_error, ERROR_LIMIT,
+                              "all waits together are for %zu processes already, at most %d",
+                              request->host->n_wait_targets, LIMIT_ALL_WAIT_TARGETS);
         if (r >= 0)
                 r = wait_new(&wait, request->host, request, processes, n, wait_check, timeout, reterr_error);
         free(processes);
         if (r < 0)
                 return r;
+        request->host->n_wait_targets += n;
+        wait->on_free = wait_uncount;
         wait->condition = condition;
         wait->any = any;
         wait->context = json_array();
@@ -123,8 +133,9 @@ typedef struct Term {
 /* What a wait by conditions has beyond any other. */
 typedef struct Terms {
         size_t n;
-        bool refused; /* one could not be looked for at all */
-        Error error;  /* why the first that failed did */
+        size_t n_counted; /* in host->n_wait_terms */
+        bool refused;     /* one could not be looked for at all */
+        Error error;      /* why the first that failed did */
         Term terms[];
 } Terms;
 
@@ -136,6 +147,7 @@ typedef struct TermReader {
 static void terms_free(Wait *wait) {
         Terms *terms = wait->data;
 
+        wait->host->n_wait_terms -= terms->n_counted;
         for (size_t i = 0; i < terms->n; i++) {
                 if (terms->terms[i].reader) {
                         reader_stop(terms->terms[i].reader);
@@ -360,6 +372,10 @@ static int conditions_wait(Request *request, const Condition *conditions, size_t
         if (n_terms > LIMIT_WAIT_TERMS) /* before anything that takes its square */
                 return error_set(reterr_error, ERROR_LIMIT, "conditions: %zu on processes are more than %d",
                                  n_terms, LIMIT_WAIT_TERMS);
+        if (n_terms > LIMIT_ALL_WAIT_TERMS - request->host->n_wait_terms)
+                return error_set(reterr_error, ERROR_LIMIT,
+                                 "conditions: all waits together have %zu on processes already, at most %d",
+                                 request->host->n_wait_terms, LIMIT_ALL_WAIT_TERMS);
         processes = conditions_processes(conditions, n, n_terms, &n_processes);
         terms = calloc(1, sizeof(*terms) + n_terms * sizeof(*terms->terms));
         r = processes && terms ? wait_new(&wait, request->host, request, processes, n_processes, terms_check,
@@ -370,6 +386,8 @@ static int conditions_wait(Request *request, const Condition *conditions, size_t
                 free(terms);
                 return r;
         }
+        request->host->n_wait_terms += n_terms;
+        terms->n_counted = n_terms;
         wait->any = any;
         wait->data = terms;
         wait->on_free = terms_free;

@@ -32,6 +32,9 @@ struct RequestHost {
         KeeperMessage hello;        /* the keeper's greeting */
         uint64_t start_usec;        /* real time of the engine's start */
         size_t waiting_write_bytes; /* of writes that wait for room */
+        size_t n_wait_terms;        /* conditions of all waits, times their processes */
+        size_t n_wait_targets;      /* processes of the waits without conditions */
+        size_t n_reads;             /* reads that wait */
         bool stopping;              /* daemon-stop was asked for */
         bool upgrading;
 };

@@ -58,6 +58,9 @@ static void run(const char *program, const char *name) {
 
 /* Nobody waits for anything any more, and nothing of it is left. */
 static void ck_rest(void) {
+        ck_assert_uint_eq(engine.requests.n_wait_terms, 0);
+        ck_assert_uint_eq(engine.requests.n_wait_targets, 0);
+        ck_assert_uint_eq(engine.requests.n_reads, 0);
         ck_assert_uint_eq(engine.requests.readers.n, 0);
         ck_assert(list_empty(&engine.requests.readers.due));
         ck_assert(list_empty(&engine.requests.due));
@@ -314,6 +317,59 @@ START_TEST(conditions_times_processes_have_a_bound)
 }
 END_TEST
 
+/* What daemon-status says of a bound. */
+static json_int_t used(const char *name) {
+        json_t *limits;
+
+        (void)ask("daemon-status", "{}");
+        turns();
+        limits = json_object_get(json_object_get(client.last, "result"), "limits");
+        return json_integer_value(json_object_get(json_object_get(limits, name), "used"));
+}
+
+static const struct {
+        const char *name;
+        size_t max;
+        const char *method, *params; /* takes 2 of it, 1 of a read */
+        json_int_t n;
+} together[] = {
+        { "wait-terms", LIMIT_ALL_WAIT_TERMS, "wait",
+          "{\"targets\":[1,2],\"conditions\":[{\"for\":\"pattern\",\"pattern\":\"x\"}]}", 2 },
+        { "wait-targets", LIMIT_ALL_WAIT_TARGETS, "wait", "{\"targets\":[1,2]}", 2 },
+        { "waiting-reads", LIMIT_WAITING_READS, "read", "{\"target\":1}", 1 },
+        { "waiting-reads", LIMIT_WAITING_READS, "ask", "{\"target\":2,\"data\":\"a\",\"for\":\"line\"}", 1 },
+};
+
+static size_t *count_of(int i) {
+        return i == 0   ? &engine.requests.n_wait_terms
+               : i == 1 ? &engine.requests.n_wait_targets
+                        : &engine.requests.n_reads;
+}
+
+START_TEST(all_that_wait_together_have_a_bound)
+{
+        size_t others = together[_i].max - 2 * (size_t)together[_i].n + 1;
+        uint32_t id;
+        StdinLog *log;
+
+        *count_of(_i) = others; /* on other connections */
+        id = ask(together[_i].method, "%s", together[_i].params);
+        turns();
+        ck_assert(!answered(id));
+        ck_assert_int_eq(used(together[_i].name), (json_int_t)others + together[_i].n);
+        *count_of(_i) += (size_t)together[_i].n - 1;
+        (void)ask(together[_i].method, "%s", together[_i].params);
+        turns();
+        ck_refused("limit");
+        ck_assert_int_eq(process_stdin_log(named("b"), &log, NULL), 0);
+        ck_assert_uint_eq(stdin_log_accepted(log), _i == 3 ? 1 : 0); /* the first ask's alone */
+        (void)ask("cancel", "{\"request\":%u}", id);
+        turns();
+        ck_assert_int_eq(used(together[_i].name), (json_int_t)others + together[_i].n - 1);
+        *count_of(_i) = 0;
+}
+END_TEST
+
 START_TEST(as_many_waits_as_a_connection_may_have_and_no_more)
 {
         uint32_t first = 0, last = 0;
@@ -491,6 +547,7 @@ static Suite *request_wait_suite(void) {
         tcase = theme(suite, "bounds and errors");
         tcase_add_test(tcase, as_many_conditions_as_there_may_be_and_no_more);
         tcase_add_test(tcase, conditions_times_processes_have_a_bound);
+        tcase_add_loop_test(tcase, all_that_wait_together_have_a_bound, 0, ARRAY_SIZE(together));
         tcase_add_test(tcase, as_many_waits_as_a_connection_may_have_and_no_more);
         tcase_add_loop_test(tcase, what_is_wrong_is_refused_and_leaves_nothing, 0, ARRAY_SIZE(wrong));
         tcase_add_test(tcase, a_pattern_without_end_is_refused_and_the_others_go_on);
