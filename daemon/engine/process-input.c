@@ -79,8 +79,10 @@ void process_deliver(Process *process) {
                 process_close_stdin(process);
                 return;
         }
-        if (stdin_log_taken(log) > before)
+        if (stdin_log_taken(log) > before) {
                 process_changed(process, PROCESS_CHANGED_STDIN);
+                process_input_turn(process);
+        }
 }
 
 uint64_t process_input_room(Process *process) {
@@ -91,6 +93,35 @@ uint64_t process_input_room(Process *process) {
                 return 0;
         pending = stdin_log_accepted(log) - stdin_log_taken(log);
         return pending < LIMIT_STDIN_BYTES ? LIMIT_STDIN_BYTES - pending : 0;
+}
+
+void process_input_wait(Process *process, InputPlace *place) {
+        list_append(&process->input_places, &place->link);
+        process->n_input_writes += place->is_write;
+}
+
+void process_input_leave(Process *process, InputPlace *place) {
+        if (!list_linked(&place->link))
+                return;
+        list_remove(&place->link);
+        process->n_input_writes -= place->is_write;
+}
+
+bool process_input_is_first(const Process *process, const InputPlace *place) {
+        return process->input_places.next == &place->link;
+}
+
+void process_input_turn(Process *process) {
+        const List *last = process->input_places.prev; /* who comes back meanwhile has had its turn */
+        bool was_last = false;
+
+        while (!was_last && !list_empty(&process->input_places)) {
+                InputPlace *first = CONTAINER_OF(process->input_places.next, InputPlace, link);
+
+                was_last = &first->link == last;
+                if (!first->on_turn(first, process))
+                        return;
+        }
 }
 
 /* Whether all of this had been accepted before: a retry, which succeeds whatever has become of the process
@@ -172,7 +203,9 @@ int process_cancel_input(Process *process, uint64_t *ret_dropped, Error *reterr_
                 process->transcript_from = UINT64_MAX;
         if (r >= 0)
                 process_deliver(process); /* a pending end of file */
-        if (r >= 0)
+        if (r >= 0) {
                 process_changed(process, PROCESS_CHANGED_STDIN);
+                process_input_turn(process);
+        }
         return r;
 }

@@ -129,6 +129,7 @@ int process_new(Process **ret_process, ProcessHost *host, uint64_t id, ProcessCo
                 (void)event_assign(&process->outputs[i].event, host->base, -1, 0, NULL, NULL);
         list_init(&process->readers);
         list_init(&process->watches);
+        list_init(&process->input_places);
         process->config = *config;
         *config = (ProcessConfig){};
         *ret_process = TAKE(process);

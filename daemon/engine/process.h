@@ -87,6 +87,15 @@ struct ProcessWatch {
                                Process *process); /* is about to be closed; may be NULL */
 };
 
+/* Somebody who waits for room in the input, in the order in which they came. */
+typedef struct InputPlace InputPlace;
+struct InputPlace {
+        List link;     /* in process->input_places */
+        bool is_write; /* needs room for all of it: nobody behind it is given any before */
+        /* It is the first, and there may be room. Return: whether it has had its turn and left. */
+        bool (*on_turn)(InputPlace *place, Process *process);
+};
+
 typedef struct ProcessOutput {
         struct event event;
         int fd; /* owned; -1: closed or not ours */
@@ -128,6 +137,8 @@ struct Process {
         Error *spawn_error;   /* owned; of the latest run if FAILED; NULL where it is not known */
         List readers;
         List watches;
+        List input_places;
+        size_t n_input_writes; /* of those */
         void *lease_holder; /* borrowed; the client that holds a LEASE_CLIENT; see process_set_lease_holder()
                              */
         bool remove_now;    /* the supervisor's: whether or not it is read */
@@ -259,6 +270,15 @@ int process_input_consumed(Process *process, int pipe_fd, uint64_t *ret_offset, 
 uint64_t process_input_taken(Process *process);
 /** process_input_room() - bytes that may be accepted now. */
 uint64_t process_input_room(Process *process);
+/** process_input_wait() - wait for room behind those who wait already. @place: with is_write and on_turn. */
+void process_input_wait(Process *process, InputPlace *place);
+/** process_input_leave() - wait no more; harmless for one that does not. The next one is told by
+ * process_input_turn(). */
+void process_input_leave(Process *process, InputPlace *place);
+/** process_input_is_first() - whether nobody who came before it waits any more. */
+bool process_input_is_first(const Process *process, const InputPlace *place);
+/** process_input_turn() - there may be room, or the first one has left: tell those whose turn it is. */
+void process_input_turn(Process *process);
 int process_cancel_input(Process *process, uint64_t *ret_dropped, Error *reterr_error);
 /** process_deliver() - move accepted input into the pipe; private to process-*.c and the recovery. */
 void process_deliver(Process *process);

@@ -26,6 +26,8 @@
 
 /* A write that waits. */
 typedef struct PendingWrite {
+        InputPlace place;  /* while it waits for room */
+        Wait *wait;        /* borrowed */
         WriteParams write; /* key and lock are owned here; without its data once that is accepted */
         pid_t pid;
         size_t size;
@@ -106,14 +108,18 @@ static int write_check_key(Process *process, const StdinWriter *writer, const Wr
         return accepted != 0 || eof;
 }
 
-static int room_check(Wait *wait);
+/* Whether others that wait for room go first. */
+static bool write_must_wait(const Process *process, const InputPlace *own) {
+        if (!process_is_alive(process) || process->stdin_fd < 0)
+                return false; /* refused for that */
+        return own ? !process_input_is_first(process, own) : process->n_input_writes > 0;
+}
 
-/* 'own': the wait for room that this is about; NULL: none yet. */
-static int write_try(Process *process, const WriteParams *write, const Wait *own, pid_t pid,
+/* 'own': its place among those who wait for room; NULL: none yet. */
+static int write_try(Process *process, const WriteParams *write, const InputPlace *own, pid_t pid,
                      uint64_t *ret_end, Error *reterr_error) {
         InputFrom from = { .lock = write->lock, .pid = pid };
         StdinWriter writer;
-        const Wait *first;
         int r = 0;
 
         if (write->key) {
@@ -124,12 +130,11 @@ static int write_try(Process *process, const WriteParams *write, const Wait *own
                 if (r < 0)
                         return r;
         }
-        first = r == 0 && process_is_alive(process) ? wait_first(process, room_check) : NULL;
-        if (first && first != own) {
+        if (r == 0 && write_must_wait(process, own)) {
                 r = process_check_lock(process, write->lock, reterr_error);
                 return r < 0 ? r
                              : error_set(reterr_error, ERROR_WOULD_BLOCK,
-                                         "other writes wait for room in the input of process %" PRIu64,
+                                         "others wait for room in the input of process %" PRIu64,
                                          process->id);
         }
         return process_input(process, &from, 0, write->data.data, write->data.size, write->eof, NULL, ret_end,
@@ -174,22 +179,34 @@ static void pending_free(PendingWrite *pending) {
         free(pending);
 }
 
-/* The next one may have room now. */
-static void wake_next(const Process *process) {
-        Wait *next = process ? wait_first(process, room_check) : NULL;
+static bool pending_on_turn(InputPlace *place, Process *process) {
+        (void)process;
+        wait_due(CONTAINER_OF(place, PendingWrite, place)->wait); /* it looks by itself, then leaves */
+        return false;
+}
 
-        if (next)
-                wait_due(next);
+static void pending_leave(PendingWrite *pending, Process *process) {
+        if (!list_linked(&pending->place.link))
+                return;
+        process_input_leave(process, &pending->place);
+        process_input_turn(process); /* the next one may have room now */
+}
+
+static void pending_on_removed(Wait *wait, size_t i) {
+        PendingWrite *pending = wait->data;
+
+        process_input_leave(wait->targets[i].process, &pending->place);
 }
 
 static void pending_on_free(Wait *wait) {
-        if (!wait->data)
+        PendingWrite *pending = wait->data;
+
+        if (!pending)
                 return;
-        pending_release(wait->host, wait->data);
-        pending_free(wait->data);
+        pending_leave(pending, wait->targets[0].process);
+        pending_release(wait->host, pending);
+        pending_free(pending);
         wait->data = NULL;
-        wait->check = NULL;
-        wake_next(wait->n > 0 ? wait->targets[0].process : NULL);
 }
 
 static void pending_on_timer(evutil_socket_t fd, short what, void *userdata) {
@@ -315,7 +332,8 @@ static int room_check(Wait *wait) {
 
         r = pending_check_end(target, pending, "room for", &error);
         if (r >= 0)
-                r = write_try(target->process, &pending->write, wait, pending->pid, &pending->end, &error);
+                r = write_try(target->process, &pending->write, &pending->place, pending->pid, &pending->end,
+                              &error);
         if (r < 0 && error.code == ERROR_WOULD_BLOCK) {
                 if (!wait->timed_out)
                         return 0;
@@ -330,7 +348,7 @@ static int room_check(Wait *wait) {
                 return wait_answer(wait, NULL, &error);
         pending_release(wait->host, pending);
         wait->check = accepted_check;
-        wake_next(target->process);
+        pending_leave(pending, target->process);
         return accepted_check(wait);
 }
 
@@ -395,6 +413,13 @@ static int write_wait(Request *request, Process *process, PendingWrite *pending,
         }
         wait->data = pending;
         wait->on_free = pending_on_free;
+        wait->on_removed = pending_on_removed;
+        pending->wait = wait;
+        if (!accepted) {
+                pending->place = (InputPlace){ .is_write = true, .on_turn = pending_on_turn };
+                process_input_wait(process, &pending->place);
+                process_input_turn(process); /* streams that came before it have theirs first */
+        }
         wait->targets[0].watch.on_close_stdin = pending_on_close_stdin;
         return r;
 }

@@ -28,19 +28,6 @@ static void wait_on_change(ProcessWatch *watch, Process *process) {
         wait_due(CONTAINER_OF(watch, WaitTarget, watch)->wait);
 }
 
-Wait *wait_first(const Process *process, int (*check)(Wait *wait)) {
-        LIST_FOREACH(ProcessWatch, watch, &process->watches, link) {
-                Wait *wait;
-
-                if (watch->on_change != wait_on_change)
-                        continue;
-                wait = CONTAINER_OF(watch, WaitTarget, watch)->wait;
-                if (wait->check == check)
-                        return wait;
-        }
-        return NULL;
-}
-
 static void wait_on_removed(ProcessWatch *watch, Process *process) {
         WaitTarget *target = CONTAINER_OF(watch, WaitTarget, watch);
 

@@ -48,8 +48,5 @@ int wait_new(Wait **ret_wait, RequestHost *host, Request *request, Process *cons
 int wait_answer(Wait *wait, json_t *result, const Error *error);
 /** wait_due() - it is looked at at the end of this turn. */
 void wait_due(Wait *wait);
-/** wait_first() - of those that wait for a process and are looked at by 'check', the one that began first;
- * NULL if there is none. */
-Wait *wait_first(const Process *process, int (*check)(Wait *wait));
 /** waits_finish_turn() - look at all that are due. */
 void waits_finish_turn(RequestHost *host);

@@ -10,9 +10,12 @@
 #include "daemon/engine/error-json.h"
 #include "daemon/engine/limits.h"
 
+#define TURN_BYTES (LIMIT_STDIN_WINDOW / 4) /* of room that a turn among writes waits for */
+
 struct Writer {
         ClientStream stream;
         ProcessWatch watch;
+        InputPlace place;
         Process *process; /* borrowed; NULL when it was removed */
         StdinWriter id;
         char *lock; /* owned; NULL: none */
@@ -28,9 +31,18 @@ static Writer *writer_of(ClientStream *stream) {
         return CONTAINER_OF(stream, Writer, stream);
 }
 
+/* It waits for room no more: the next one may have some. */
+static void writer_leave(Writer *writer) {
+        if (!list_linked(&writer->place.link))
+                return;
+        process_input_leave(writer->process, &writer->place);
+        process_input_turn(writer->process);
+}
+
 static void writer_free(Writer *writer) {
         client_stream_detach(&writer->stream);
         list_remove(&writer->watch.link);
+        writer_leave(writer);
         free(writer->lock);
         free(writer);
 }
@@ -73,11 +85,28 @@ uint64_t writer_taken(Writer *writer) {
         return taken;
 }
 
-uint64_t writer_limit(Writer *writer) {
-        uint64_t room = writer->process ? process_input_room(writer->process) : 0;
-
-        /* what has been promised is never taken back */
+/* How far it may send if it is given what room there is. What has been promised is never taken back. */
+static uint64_t writer_limit_with(Writer *writer, uint64_t room) {
         return MAX(writer->limit, MIN(writer_taken(writer) + LIMIT_STDIN_WINDOW, writer->accepted + room));
+}
+
+/* While writes wait for room it is given none but in its turn. */
+uint64_t writer_limit(Writer *writer) {
+        Process *process = writer->process;
+
+        return writer_limit_with(writer,
+                                 process && process->n_input_writes == 0 ? process_input_room(process) : 0);
+}
+
+/* It waits for room when it may not send much more, and less than its window has place for. */
+static void writer_wait(Writer *writer) {
+        bool waits = writer->limit < writer->accepted + LIMIT_STDIN_WINDOW / 2 &&
+                     writer->limit < writer->taken + LIMIT_STDIN_WINDOW;
+
+        if (!waits)
+                writer_leave(writer);
+        else if (!list_linked(&writer->place.link))
+                process_input_wait(writer->process, &writer->place);
 }
 
 /* An ACK of its own costs two processes a wakeup: it waits a moment for company, unless the client has reason
@@ -93,6 +122,20 @@ static void writer_acknowledge(Writer *writer, bool at_once) {
                 client_stream_lazily(&writer->stream);
 }
 
+/* It is given what room there is, among writes enough to be of use. That counts whether or not the client
+ * listens now. */
+static bool writer_on_turn(InputPlace *place, Process *process) {
+        Writer *writer = CONTAINER_OF(place, Writer, place);
+        uint64_t room = process_input_room(process);
+
+        if (room == 0 || (room < TURN_BYTES && process->n_input_writes > 0))
+                return false;
+        process_input_leave(process, place);
+        writer->limit = writer_limit_with(writer, room);
+        writer_acknowledge(writer, process->n_input_writes > 0);
+        return true;
+}
+
 static bool writer_on_pump(ClientStream *stream) {
         Writer *writer = writer_of(stream);
         Error error = {};
@@ -106,6 +149,7 @@ static bool writer_on_pump(ClientStream *stream) {
         writer->taken = writer_taken(writer);
         writer->limit = writer_limit(writer);
         writer->told = writer->accepted;
+        writer_wait(writer);
         le64_put(payload, writer->accepted);
         le64_put(payload + 8, writer->taken);
         le64_put(payload + 16, writer->limit);
@@ -175,8 +219,8 @@ static void writer_on_change(ProcessWatch *watch, Process *process) {
 static void writer_on_removed(ProcessWatch *watch, Process *process) {
         Writer *writer = CONTAINER_OF(watch, Writer, watch);
 
-        (void)process;
         list_remove(&watch->link);
+        process_input_leave(process, &writer->place);
         writer->process = NULL;
         client_stream_ready(&writer->stream);
 }
@@ -200,6 +244,7 @@ int writer_new(Writer **ret_writer, Client *client, Process *process, uint32_t s
         writer->run = process->run.run;
         writer->watch.on_change = writer_on_change;
         writer->watch.on_removed = writer_on_removed;
+        writer->place.on_turn = writer_on_turn;
         r = stdin_log_writer(log, id, &writer->accepted, &taken, &writer->stdin_end, &eof);
         if (r < 0)
                 (void)error_set_errno(reterr_error, r, "cannot look up the writer");
@@ -220,7 +265,9 @@ int writer_new(Writer **ret_writer, Client *client, Process *process, uint32_t s
                 return r;
         }
         writer->limit = writer_limit(writer);
+        writer->taken = taken;
         writer->told = writer->accepted;
+        writer_wait(writer);
         list_append(&process->watches, &writer->watch.link);
         *ret_writer = writer;
         return 0;

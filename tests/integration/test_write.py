@@ -78,6 +78,36 @@ class Room(PmuxTest):
         # The pipe may be seen to have lost its reader before the end is known.
         self.assertIn(caught.exception.name, ("not-running", "stdin-closed"))
 
+    def test_writes_that_wait_and_busy_streams_take_turns(self):
+        """As many streams as fill all the room, and always some writes that wait: each gets on."""
+        client = self.client()
+        reader = "import os, time\nwhile os.read(0, 65536): time.sleep(0.001)"
+        run, _ = client.run([need("python3"), "-c", reader], env=ENV, subscribe=True)
+        streams = [client.open_stdin(run["id"]) for _ in range(24)]
+        over = threading.Event()
+
+        def send(stream):
+            while not over.is_set():
+                stream.write(b"s" * (256 << 10))
+
+        threads = [threading.Thread(target=send, args=(stream,), daemon=True) for stream in streams]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: client.show(run["id"])["stdin_log"]["queued"] > 15 * MIB, what="the room to be full")
+        room = {"target": run["id"], "data": "w" * MIB, "timeout_usec": 20_000_000}
+        waiting = [client.submit("write", room) for _ in range(4)]
+        before = [stream.accepted for stream in streams]
+        for _ in range(4):
+            waiting.pop(0).result()
+            waiting.append(client.submit("write", room))
+        wait_until(lambda: all(s.accepted > at for s, at in zip(streams, before)), what="all streams to get on")
+        for write in waiting:
+            write.result()
+        over.set()
+        for thread in threads:
+            thread.join()
+        client.stop(run["id"], now=True)
+
     def test_an_engine_that_is_killed_under_a_waiting_write(self):
         client = self.client(reconnect=True)
         target, subscription = self.full(client)

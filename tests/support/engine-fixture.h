@@ -31,6 +31,7 @@ typedef struct FixtureClient {
         uint8_t answered[FIXTURE_IDS]; /* requests by id: 1 once the answer has come */
         json_t *last;                  /* owned; the last CONTROL frame */
         uint64_t n_data;               /* bytes of kind data that came */
+        uint64_t ack_limit;            /* that the last ACK told */
         void (*on_frame)(const FrameHeader *header, const uint8_t *payload); /* NULL: nobody looks */
 } FixtureClient;
 
@@ -189,6 +190,8 @@ static void fixture_frame(FixtureClient *client, const FrameHeader *header, cons
 
         if (header->type == FRAME_CONTROL)
                 fixture_control(client, payload, header->size);
+        if (header->type == FRAME_ACK)
+                client->ack_limit = le64_get(payload + 16);
         if (header->type == FRAME_DATA) {
                 assert(header->stream != 0 && header->size > RECORD_HEADER_SIZE);
                 r = record_header_decode(&record, payload, &error);
