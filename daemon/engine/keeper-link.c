@@ -376,6 +376,19 @@ void keeper_link_flush_urgent(KeeperLink *link) {
                 keeper_link_flush_one(link);
 }
 
+/* What is to be dropped at the end of the turn has been replaced by a descriptor that is to stay. */
+static void keeper_link_undrop(KeeperLink *link, KeeperLabel label, uint64_t process, uint32_t run) {
+        LIST_FOREACH(QueuedMessage, queued, &link->queue, link) {
+                KeeperMessage *message = &queued->message;
+
+                if (message_is_urgent(message) || message->process != process || message->run != run)
+                        continue;
+                message->flags &= ~KEEPER_LABEL_BIT(label);
+                if (message->label == label)
+                        message->label = KEEPER_LABEL_NONE;
+        }
+}
+
 int keeper_link_put(KeeperLink *link, KeeperLabel label, uint64_t process, uint32_t run, int fd) {
         const QueuedMessage put = {
                 .message = { .type = KEEPER_PUT, .label = label, .process = process, .run = run },
@@ -383,6 +396,7 @@ int keeper_link_put(KeeperLink *link, KeeperLabel label, uint64_t process, uint3
                 .n_fds = 1,
         };
 
+        keeper_link_undrop(link, label, process, run);
         return keeper_link_send(link, &put);
 }
 

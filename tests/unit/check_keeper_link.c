@@ -349,6 +349,40 @@ START_TEST(a_put_does_not_wait_for_the_flush)
 }
 END_TEST
 
+START_TEST(what_is_put_is_not_dropped_by_what_was_queued_before)
+{
+        static const uint32_t wanted[] = { KEEPER_LABEL_BIT(KEEPER_LABEL_POSITION), 0 };
+        KeeperMessage message;
+        int fds[FD_PASS_MAX];
+        size_t n;
+
+        tell(KEEPER_READY, 0, 0, 0, -1);
+        ck_assert_int_eq(take_up(), 0);
+        keeper_link_drop(link_to_keeper, KEEPER_LABEL_DISCARD, 3, 0);
+        keeper_link_drop(link_to_keeper, KEEPER_LABEL_POSITION, 3, 0);
+        keeper_link_drop(link_to_keeper, KEEPER_LABEL_STDIN, 3, 1);
+        keeper_link_drop(link_to_keeper, KEEPER_LABEL_DISCARD, 4, 0);
+        ck_assert_int_eq(keeper_link_put(link_to_keeper, KEEPER_LABEL_DISCARD, 3, 0, keeper_fd), 0);
+        ck_assert_int_eq(keeper_link_put(link_to_keeper, KEEPER_LABEL_DISCARD, 4, 0, keeper_fd), 0);
+        keeper_link_flush(link_to_keeper);
+        for (unsigned i = 0; i < 2; i++) {
+                ck_assert_int_eq(keeper_message_receive(keeper_fd, &message, fds, &n), 1);
+                ck_assert(message.type == KEEPER_PUT && n == 1);
+                close(fds[0]);
+        }
+        for (uint64_t process = 3; process <= 4; process++) {
+                ck_assert_int_eq(keeper_message_receive(keeper_fd, &message, fds, &n), 1);
+                ck_assert(message.type == KEEPER_DROP && message.process == process);
+                ck_assert_uint_eq((message.flags | KEEPER_LABEL_BIT(message.label)) & ~1u,
+                                  wanted[process - 3]);
+                if (process == 3) {
+                        ck_assert_int_eq(keeper_message_receive(keeper_fd, &message, fds, &n), 1);
+                        ck_assert_uint_eq(message.label, KEEPER_LABEL_STDIN); /* of a run: it stays */
+                }
+        }
+}
+END_TEST
+
 static Suite *keeper_link_suite(void) {
         Suite *suite = suite_create("keeper-link");
         TCase *hand = tcase_create("handover"), *messages = tcase_create("messages");
@@ -366,6 +400,7 @@ static Suite *keeper_link_suite(void) {
         tcase_add_test(messages, what_the_keeper_may_forget_of_a_run_goes_in_one_message);
         tcase_add_test(messages, what_is_queued_goes_out_at_the_flush_in_order);
         tcase_add_test(messages, a_put_does_not_wait_for_the_flush);
+        tcase_add_test(messages, what_is_put_is_not_dropped_by_what_was_queued_before);
         suite_add_tcase(suite, hand);
         suite_add_tcase(suite, messages);
         return suite;
