@@ -22,11 +22,10 @@
 typedef struct StartWish {
         SubscriptionOptions subscribe;
         bool has_subscribe;
-        bool existing; /* the key had been used */
-        bool is_run;   /* a process that could not be started is removed again */
-        uint32_t run;  /* of a restart: the run to end; of an existing key: the run that it began */
-        bool restart;  /* it has still to be stopped and started */
-        bool takes_lease;
+        bool existing;   /* the key had been used */
+        bool is_run;     /* a process that could not be started is removed again */
+        uint32_t run;    /* of a restart: the run to end; of an existing key: the run that it began */
+        bool restart;    /* it has still to be stopped and started */
         uint64_t digest; /* of the request, if it has a key */
         char key[KEY_MAX + 1];
 } StartWish;
@@ -116,6 +115,17 @@ static int start_put_key(RequestHost *host, const StartWish *wish, const Process
                                 reterr_error);
 }
 
+/* The lease is the client's from the start on, not only from the answer: it may leave before. One that has
+ * left already has lost it. */
+static void start_lease(Process *process, const Request *request) {
+        if (process->config.lease != LEASE_CLIENT)
+                return;
+        if (request)
+                process_set_lease_holder(process, request->client);
+        else
+                (void)process_stop(process, "lease", process->config.lease_grace_usec, 0, NULL);
+}
+
 /* A restart whose process has been stopped: start it, then wait on. */
 static int restart_go_on(Wait *wait, Process *process) {
         StartWish *wish = wait->data;
@@ -138,8 +148,10 @@ static int restart_go_on(Wait *wait, Process *process) {
                 return 0;
         process_abandon_outputs(process);
         r = process_start(process, &error);
-        if (r >= 0)
+        if (r >= 0) {
+                start_lease(process, wait->request);
                 r = start_put_key(wait->host, wish, process, &error);
+        }
         if (r < 0)
                 return wait_answer(wait, NULL, &error);
         wish->restart = false;
@@ -274,8 +286,7 @@ static int run_begin(Request *request, ProcessConfig *config, const StartWish *w
                 supervisor_remove(supervisor, process);
                 return r;
         }
-        if (process->config.lease == LEASE_CLIENT) /* from now on: the client may leave before the answer */
-                process_set_lease_holder(process, request->client);
+        start_lease(process, request);
         process->host->ops->on_event(process, "created", supervisor);
         if (wish->has_subscribe && wish->subscribe.lossless)
                 process_claim(process);
@@ -438,8 +449,11 @@ int request_start(Request *request, Params *params, json_t **ret_result, Error *
                 return r;
         if (r == 0) {
                 if ((r = refuse_when_stopping(request, reterr_error)) < 0 ||
-                    (r = process_start(process, reterr_error)) < 0 ||
-                    (r = start_put_key(request->host, &wish, process, reterr_error)) < 0)
+                    (r = process_start(process, reterr_error)) < 0)
+                        return r;
+                start_lease(process, request);
+                r = start_put_key(request->host, &wish, process, reterr_error);
+                if (r < 0)
                         return r;
         }
         return start_wait(request, process, &wish, reterr_error);

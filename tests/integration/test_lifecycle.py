@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MIT
 """Runs, limits of time, leases, and what outlives engine and daemon."""
 
+import json
 import os
 import signal
+import socket
 import time
 
-from pmux_client import K_DATA, K_EXIT, K_SIGNAL, K_START, RpcError
+from pmux_client import CONTROL, K_DATA, K_EXIT, K_SIGNAL, K_START, RpcError, frame, hello_frame
 from pmux_daemon import alive, wait_until
 from pmux_test import PmuxTest
 
@@ -92,6 +94,23 @@ class Lifecycle(PmuxTest):
         self.assertEqual(exit_record["cause"], "lease")
         self.assertEqual(keeper.show(free["id"])["state"], "running")
         keeper.stop(free["id"], now=True)
+
+    def test_lease_of_a_client_that_leaves_before_the_answer(self):
+        client = self.client()
+        run = self.sh(client, "trap '' TERM; echo x; exec sleep 1000", lease="client")
+        for method, stop in ("restart", False), ("start", True):
+            if stop:
+                client.stop(run["id"], now=True)
+                self.ended(client, run["id"], for_="empty")
+            request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {"target": run["id"]}}
+            if method == "restart":
+                request["params"]["grace_usec"] = 300_000
+            before = client.show(run["id"])["run"]
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.connect(self.daemon.socket)
+                sock.sendall(hello_frame() + frame(CONTROL, json.dumps(request).encode()))
+            wait_until(lambda: client.show(run["id"])["run"] == before + 1, what="the next run")
+            self.assertEqual(self.ended(client, run["id"], for_="empty")["cause"], "lease", method)
 
     def test_lease_of_a_client_that_is_taken_over(self):
         keeper = self.client()
