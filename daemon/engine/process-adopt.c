@@ -72,7 +72,6 @@ static void process_adopt_running(Process *process) {
         Log *log;
 
         process->state = adopted_state(process, paused);
-        process_adopt_lease(process);
         process_outputs_start(process);
         if (process->position_fd >= 0 && process_stdin_log(process, &stdin_log, NULL) >= 0 &&
             stdin_log_accepted(stdin_log) > process->run.start_stdin_offset &&
@@ -81,7 +80,6 @@ static void process_adopt_running(Process *process) {
              chunk.argument < stdin_log_accepted(stdin_log)))
                 (void)process_record(process, RECORD_INPUT, SOURCE_STDIN, stdin_log_accepted(stdin_log));
         process_deliver(process);
-        process_arm_timer(process);
 }
 
 /* The main process had been recorded as ended before the engine was replaced: what follows an end may be
@@ -98,10 +96,7 @@ static void process_adopt_ended(Process *process) {
                 process_set_ended(process, RUN_STDOUT_CLOSED);
         if (process->outputs[1].fd < 0 && process->config.stderr_config.kind != STDIO_JOIN)
                 process_set_ended(process, RUN_STDERR_CLOSED);
-        if (process_has_tree(process))
-                process_adopt_lease(process);
         process_check_tree(process);
-        process_arm_timer(process);
 }
 
 static const KeeperMessage streams_are_lost = { .error = ECONNRESET, .text = "the caller's streams" };
@@ -143,4 +138,7 @@ void process_adopt(Process *process, Handover *handover) {
                 if (child->state == KEEPER_CHILD_EXITED)
                         process_on_exited(process, child);
         }
+        if (process_has_tree(process))
+                process_adopt_lease(process);
+        process_arm_timer(process);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Directories of processes, and the one that is made ahead for the next, in the whole engine of
- * engine-fixture.h. */
+/* Directories of processes, and the one that is made ahead for the next, and what becomes of a lease, in the
+ * whole engine of engine-fixture.h. */
 
 #include "daemon/engine/process.h"
 
@@ -304,9 +304,26 @@ START_TEST(a_process_that_is_removed_takes_its_directory_with_it)
 }
 END_TEST
 
+/* The engine ends before it has heard that the program runs, or behind that. */
+START_TEST(a_client_that_is_lost_with_an_engine_loses_its_lease_with_the_next)
+{
+        const Process *process;
+
+        (void)ask_by(&client, "run", "{\"argv\":[\"%s\"],\"lease\":\"client\"}", _i == 0 ? "late" : "cat");
+        turns();
+        fixture_disconnect(&client);
+        fixture_restart();
+        connect_client();
+        process = CONTAINER_OF(engine.supervisor.processes.next, Process, link);
+        ck_assert(process_is_alive(process) && !process->lease_holder);
+        ck_assert_uint_ne(process->lease_deadline_usec, 0);
+        ck_assert(evtimer_pending(process->timer, NULL));
+}
+END_TEST
+
 static Suite *process_suite(void) {
         Suite *suite = suite_create("process");
-        TCase *tcase = tcase_create("directories");
+        TCase *tcase = tcase_create("directories"), *leases = tcase_create("leases");
 
         tcase_set_timeout(tcase, 60);
         tcase_add_checked_fixture(tcase, setup, teardown);
@@ -319,7 +336,10 @@ static Suite *process_suite(void) {
         tcase_add_loop_test(tcase, a_killed_engine_loses_nothing_by_what_was_made_ahead, 0, 4);
         tcase_add_test(tcase, an_engine_that_ends_leaves_no_spare);
         tcase_add_test(tcase, a_process_that_is_removed_takes_its_directory_with_it);
+        tcase_add_checked_fixture(leases, setup, teardown);
+        tcase_add_loop_test(leases, a_client_that_is_lost_with_an_engine_loses_its_lease_with_the_next, 0, 2);
         suite_add_tcase(suite, tcase);
+        suite_add_tcase(suite, leases);
         return suite;
 }
 
