@@ -15,13 +15,16 @@
 /* Nearly every tree is empty when its main process has ended. One that is not is watched from then on. */
 static bool process_tree_is_empty(Process *process, const Tree *tree) {
         TreeRoot *root = process->host->tree_root;
+        int r;
 
         if (tree_empty(root, tree) == 1)
                 return true;
         if (process->watched_run == process->run.run)
                 return false;
-        process->watched_run = process->run.run;
-        return tree_watch(root, tree) == 1 && tree_empty(root, tree) == 1; /* it may just have become so */
+        r = tree_watch(root, tree);
+        if (r >= 0) /* else there was no memory or descriptor: with the next hint */
+                process->watched_run = process->run.run;
+        return r == 1 && tree_empty(root, tree) == 1; /* it may just have become so */
 }
 
 void process_check_tree(Process *process) {

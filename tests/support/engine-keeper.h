@@ -52,6 +52,8 @@ static struct {
         FakeFd bag[FAKE_BAG];
         size_t n_bag;
         bool busy;
+        int watch_result;   /* what tree_watch() is to return */
+        unsigned n_watches; /* how often it was asked */
 } fake_keeper = { .engine_fd = -1, .keeper_fd = -1 };
 
 static void fake_bag_drop(KeeperLabel label, uint64_t process, uint32_t run) {
@@ -447,7 +449,8 @@ int tree_prepare(TreeRoot *root, const Tree *tree, int *ret_fd, Error *reterr_er
 int tree_watch(TreeRoot *root, const Tree *tree) {
         (void)root;
         (void)tree;
-        return 0;
+        fake_keeper.n_watches++;
+        return fake_keeper.watch_result;
 }
 
 void tree_release(TreeRoot *root, const Tree *tree) {

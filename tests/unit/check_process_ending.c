@@ -98,6 +98,24 @@ START_TEST(of_a_program_that_has_ended_it_is_told_at_once)
 }
 END_TEST
 
+START_TEST(a_tree_that_could_not_be_watched_is_tried_again)
+{
+        memcpy(child->name, "hold", 5);
+        fake_keeper.n_watches = 0;
+        fake_keeper.watch_result = -EMFILE;
+        fake_child_exit(child, CLD_EXITED, 0);
+        (void)fixture_turn();
+        ck_assert(is_closed(RUN_EXITED) && !is_closed(RUN_EMPTY));
+        ck_assert_uint_gt(fake_keeper.n_watches, 0);
+        fake_keeper.n_watches = 0;
+        fake_keeper.watch_result = 1;
+        for (unsigned i = 0; i < 3; i++)
+                process_check_tree(process);
+        ck_assert_uint_eq(fake_keeper.n_watches, 1);
+        fake_keeper.watch_result = 0;
+}
+END_TEST
+
 START_TEST(a_process_that_goes_away_leaves_nothing_to_tell)
 {
         close_output(0);
@@ -118,6 +136,7 @@ static Suite *process_ending_suite(void) {
         tcase_add_test(tcase, an_output_that_ends_before_its_program_is_told_in_a_moment);
         tcase_add_test(tcase, with_the_end_of_its_program_it_is_told_at_once);
         tcase_add_test(tcase, of_a_program_that_has_ended_it_is_told_at_once);
+        tcase_add_test(tcase, a_tree_that_could_not_be_watched_is_tried_again);
         tcase_add_test(tcase, a_process_that_goes_away_leaves_nothing_to_tell);
         suite_add_tcase(suite, tcase);
         return suite;
