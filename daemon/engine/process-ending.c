@@ -13,16 +13,17 @@
 #include "daemon/engine/limits.h"
 #include "daemon/engine/process.h"
 
-static void endings_arm(ProcessHost *host, uint64_t now_usec) {
+/* Return: whether it will go off. */
+static bool endings_arm(ProcessHost *host, uint64_t now_usec) {
         uint64_t due_usec;
         struct timeval tv = {};
 
         if (list_empty(&host->endings))
-                return;
+                return true;
         due_usec = CONTAINER_OF(host->endings.next, Process, ending_link)->ending_usec + OUTPUT_END_USEC;
         if (due_usec > now_usec)
                 tv.tv_usec = (suseconds_t)(due_usec - now_usec);
-        (void)evtimer_add(host->endings_timer, &tv);
+        return evtimer_add(host->endings_timer, &tv) == 0;
 }
 
 static void endings_on_timer(evutil_socket_t fd, short what, void *userdata) {
@@ -38,7 +39,8 @@ static void endings_on_timer(evutil_socket_t fd, short what, void *userdata) {
                         break;
                 process_ending_finish(process);
         }
-        endings_arm(host, now_usec);
+        while (!endings_arm(host, now_usec)) /* no memory: they are told now */
+                process_ending_finish(CONTAINER_OF(host->endings.next, Process, ending_link));
 }
 
 bool process_ending_begin(Process *process, unsigned i) {
@@ -57,9 +59,10 @@ bool process_ending_begin(Process *process, unsigned i) {
                 return true;
         process->ending_usec = clock_monotonic_usec();
         list_append(&host->endings, &process->ending_link);
-        if (!evtimer_pending(host->endings_timer, NULL))
-                endings_arm(host, process->ending_usec);
-        return true;
+        if (evtimer_pending(host->endings_timer, NULL) || endings_arm(host, process->ending_usec))
+                return true;
+        process_ending_forget(process, i);
+        return false;
 }
 
 void process_ending_finish(Process *process) {
