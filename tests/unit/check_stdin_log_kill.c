@@ -19,7 +19,7 @@
 #include "tests/support/scratch.h"
 
 #define N_KILLS 250
-#define WORTH_BYTES (1024 * 1024) /* to be received, at the least */
+#define WORTH_BYTES (256 * 1024) /* to be received, at the least */
 #define N_WRITERS 3
 #define LIFE_MAX_USEC 4000
 #define FRAME_MAX (32 * 1024)
