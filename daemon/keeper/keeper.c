@@ -27,7 +27,7 @@
 
 #define KEEPER_KILL_USEC (5 * USEC_PER_SEC)    /* for what is killed at the end to be gone */
 #define KEEPER_SWEEP_USEC (10 * USEC_PER_MSEC) /* the longest that one sweep for ended children may take */
-#define KEEPER_SWEEP_REST 20                   /* times what a sweep took: until the next */
+#define KEEPER_SWEEP_REST 100                  /* times what a sweep took: until the next */
 #define KEEPER_SWEEP_REST_MAX_USEC (50 * USEC_PER_MSEC)
 #define KEEPER_READS 64 /* messages of the engine in one turn of the loop */
 
@@ -190,9 +190,9 @@ static pid_t keeper_reap_one(Keeper *keeper, idtype_t type, pid_t pid) {
 }
 
 /* Reaps what no signal named: SIGCHLD is not queued, one may stand for many. To look for them costs the
- * kernel a walk over all children (about a millisecond for 8,000), so that it is done again only after twenty
- * times as long as it took: with few children at once, with very many a little later than the children that
- * were named. */
+ * kernel a walk over all children (about a millisecond for 8,000), so that it is done again only after a
+ * hundred times as long as it took: with few children at once, with very many a little later than the
+ * children that were named. */
 static void keeper_sweep(Keeper *keeper) {
         uint64_t start = clock_monotonic_usec(), last = start, now = start;
         pid_t pid;
