@@ -87,12 +87,14 @@ int cli_connect(Cli *cli) {
         return pmux_open(&cli->pmux, &options, &error) < 0 ? cli_fail(cli, &error) : 0;
 }
 
+static const PmuxError no_memory = { .code = "no-memory", .errno_value = ENOMEM, .message = "out of memory" };
+
 static int call_text_quietly(Cli *cli, const char *method, json_t *params, char **ret_text,
                              PmuxError *reterr_error) {
         char *text = NULL;
         int r = -ENOMEM;
 
-        *reterr_error = (PmuxError){ .code = "no-memory", .errno_value = ENOMEM, .message = "out of memory" };
+        *reterr_error = no_memory;
         if (params)
                 text = json_dumps(params, JSON_COMPACT);
         json_decref(params);
@@ -102,22 +104,26 @@ static int call_text_quietly(Cli *cli, const char *method, json_t *params, char 
         return r;
 }
 
-int cli_call_quietly(Cli *cli, const char *method, json_t *params, json_t **ret_result,
-                     PmuxError *reterr_error) {
-        json_t *object = NULL;
-        char *result = NULL;
-        int r;
+/* Takes the text over, which the library has looked at: what can be wrong is the memory. Return: 0; -ENOMEM.
+ */
+static int result_of_text(char *text, json_t **ret_result) {
+        json_t *object = json_loads(text, JSON_ALLOW_NUL | JSON_DECODE_ANY, NULL);
 
-        r = call_text_quietly(cli, method, params, &result, reterr_error);
-        if (r < 0)
-                return r;
-        object = json_loads(result, JSON_ALLOW_NUL | JSON_DECODE_ANY, NULL);
-        free(result);
+        free(text);
         if (ret_result && object)
                 *ret_result = object;
         else
                 json_decref(object);
         return object ? 0 : -ENOMEM;
+}
+
+int cli_call_quietly(Cli *cli, const char *method, json_t *params, json_t **ret_result,
+                     PmuxError *reterr_error) {
+        char *text = NULL;
+        int r;
+
+        r = call_text_quietly(cli, method, params, &text, reterr_error);
+        return r < 0 ? r : result_of_text(text, ret_result);
 }
 
 int cli_call_text(Cli *cli, const char *method, json_t *params, char **ret_text) {
@@ -134,16 +140,13 @@ int cli_call_text(Cli *cli, const char *method, json_t *params, char **ret_text)
 }
 
 int cli_call(Cli *cli, const char *method, json_t *params, json_t **ret_result) {
-        PmuxError error;
+        char *text = NULL;
         int r;
 
-        r = cli_connect(cli);
-        if (r != 0) {
-                json_decref(params);
+        r = cli_call_text(cli, method, params, &text);
+        if (r != 0)
                 return r;
-        }
-        r = cli_call_quietly(cli, method, params, ret_result, &error);
-        return r < 0 ? cli_fail(cli, &error) : 0;
+        return result_of_text(text, ret_result) < 0 ? cli_fail(cli, &no_memory) : 0;
 }
 
 int cli_fail(Cli *cli, const PmuxError *error) {

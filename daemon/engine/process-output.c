@@ -48,13 +48,8 @@ void process_output_end(Process *process, unsigned i) {
 
 void process_outputs_close(Process *process) {
         for (unsigned i = 0; i < 2; i++)
-                if (process->outputs[i].fd >= 0) {
-                        (void)event_del(&process->outputs[i].event);
-                        process_flow_end(process, i);
-                        process_ending_forget(process, i);
-                        process->outputs[i].fd = fd_close(process->outputs[i].fd);
-                        keeper_link_drop(process->host->link, output_label(i), process->id, process->run.run);
-                }
+                if (process->outputs[i].fd >= 0)
+                        output_forget(process, i);
 }
 
 void process_drain_outputs(Process *process) {
