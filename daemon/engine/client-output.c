@@ -38,15 +38,22 @@ size_t client_data_room(const Client *client) {
         return MIN((size_t)client->send_bytes - (size_t)n_queued, (size_t)LIMIT_DATA_FRAME_BYTES);
 }
 
-/* The client has read what filled its socket: let that hold more, so that it is woken less often. One that
- * never reads is never given more. */
+/* The client has read what filled its socket: let that hold more, so that there is always something to read
+ * while the program and we have our turns. One that never reads is never given more. */
 static void client_widen(Client *client) {
         int size = LIMIT_SEND_BUFFER_BYTES;
         socklen_t length = sizeof(size);
 
         if (client->send_bytes > 0)
                 return;
-        (void)setsockopt(client->fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+        if (client->set->n_wide < LIMIT_WIDE_CLIENTS) {
+                size = LIMIT_WIDE_SEND_BUFFER_BYTES;
+                client->is_wide = true;
+                client->set->n_wide++;
+        }
+        /* beyond net.core.wmem_max for root alone */
+        if (setsockopt(client->fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size)) < 0)
+                (void)setsockopt(client->fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
         if (getsockopt(client->fd, SOL_SOCKET, SO_SNDBUF, &size, &length) == 0 && size > 0)
                 client->send_bytes = (uint32_t)size;
 }

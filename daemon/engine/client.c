@@ -81,6 +81,7 @@ void client_close(Client *client) {
                 return;
         client->closed = true;
         client->set->n_clients--;
+        client->set->n_wide -= client->is_wide;
         client_release(client);
         client_fds_drop(client);
         (void)event_del(client->read_event);

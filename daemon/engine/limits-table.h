@@ -19,7 +19,9 @@ LIMIT(  STDIN_WINDOW,            1024 * 1024,        NULL)/* a writer may send s
 LIMIT(  DATA_FRAME_BYTES,        256 * 1024,         NULL)/* data in one frame to a client */
 LIMIT(  DATA_FRAME_SAFE_BYTES,   64 * 1024,          NULL)/* the same where it is not known what the socket takes */
 LIMIT(  BATCH_BYTES,             32 * 1024,          NULL)/* small frames to one client in one write */
-LIMIT(  SEND_BUFFER_BYTES,       512 * 1024,         NULL)/* asked for in the socket of a client that reads much */
+LIMIT(  SEND_BUFFER_BYTES,       256 * 1024,         NULL)/* asked for in the socket of a client that reads much */
+LIMIT(  WIDE_SEND_BUFFER_BYTES,  2048 * 1024,        NULL)/* the same for the first of them */
+LIMIT(  WIDE_CLIENTS,            64,                 "wide-clients")          /* that have so much: the kernel may hold twice that for each */
 LIMIT(  PUMP_BYTES,              1024 * 1024,         NULL)/* data to one subscription in one turn */
 LIMIT(  SPLICE_BYTES,            1024 * 1024,        NULL)/* data from one pipe in one turn */
 LIMIT(  PIPE_BYTES,              64 * 1024,          NULL)/* in the pipe of an output */

@@ -34,6 +34,7 @@ static void limits_measure(const Request *request, uint64_t used[LIMIT_INDEX_N_]
         used[LIMIT_INDEX_KEYS] = registry_key_count(host->supervisor->registry);
         used[LIMIT_INDEX_CURSORS] = registry_most_cursors(host->supervisor->registry);
         used[LIMIT_INDEX_CLIENTS] = host->clients->n_clients;
+        used[LIMIT_INDEX_WIDE_CLIENTS] = host->clients->n_wide;
         used[LIMIT_INDEX_PROCESSES] = host->supervisor->n_processes;
         used[LIMIT_INDEX_FRAME_BYTES] = host->clients->frame_bytes;
         used[LIMIT_INDEX_WAITING_WRITE_BYTES] = host->waiting_write_bytes;
