@@ -31,9 +31,11 @@
         X(PING, 9)       /* answer PONG; sent only when a watchdog is configured */                          \
         X(TERMINATE, 10) /* the daemon was asked to stop (SIGTERM): stop every process, then send STOPPED */ \
         X(FDS, 11)       /* several FD in one: as many fds as descriptors that 'text' names (KeeperHeld) */  \
+        X(HELD, 12)      /* label, process, run, error (0 or errno): the answer to a PUT that asks for it */ \
         /* engine to keeper */                                                                               \
         X(SPAWN, 32)  /* process, run, flags (KEEPER_SPAWN_*); fds: see KEEPER_SPAWN_* */                    \
-        X(PUT, 33)    /* label, process, run; 1 fd, replaces one of the same label, process and run */       \
+        X(PUT, 33)    /* label, process, run; 1 fd, replaces one of the same label, process and run; flags   \
+                         (KEEPER_PUT_TELL: answer HELD) */                                                   \
         X(DROP, 34)   /* label, process, run, flags (KEEPER_LABEL_BIT of further ones): close them; harmless \
                          if they are not there */                                                            \
         X(SIGNAL, 35) /* process, run, signal, flags (1: the process group): kill(2) the main process if not \
@@ -59,10 +61,15 @@ typedef enum KeeperLabel {
         KEEPER_LABEL_STDERR,   /* read */
         KEEPER_LABEL_POSITION, /* the open file of the stdin log whose offset is what has been delivered */
         KEEPER_LABEL_DISCARD,  /* a memfd whose size counts bytes that a full disk made us discard */
+        KEEPER_LABEL_STDOUT_STAGE, /* read; a pipe behind that of STDOUT: what is in it comes before what is
+                                      in that */
+        KEEPER_LABEL_STDERR_STAGE, /* likewise */
         KEEPER_LABEL_N_,
 } KeeperLabel;
 
 #define KEEPER_LABEL_BIT(label) (UINT32_C(1) << (label))
+
+#define KEEPER_PUT_TELL (1u << 0)
 
 typedef enum KeeperChildState {
         KEEPER_CHILD_NONE,

@@ -58,7 +58,7 @@ struct ClientSet {
         List lazy;  /* streams that may wait for company, or for lazy_timer */
         List dead;  /* clients to free at the end of the turn */
         size_t n_clients;
-        size_t n_wide; /* of those, with is_wide */
+        size_t n_wide;        /* of those, with is_wide */
         size_t frame_bytes;   /* announced sizes of large frames that are not complete */
         uint8_t *scratch;     /* owned; one data frame */
         uint8_t *read_buffer; /* owned; what was just read, of whichever client */
@@ -92,7 +92,7 @@ struct Client {
         struct event *read_event;  /* owned */
         struct event *write_event; /* owned */
         uint32_t send_bytes;       /* room of the socket, as far as known; 0: it has not been full yet */
-        bool is_wide; /* its socket holds WIDE_SEND_BUFFER_BYTES */
+        bool is_wide;              /* its socket holds WIDE_SEND_BUFFER_BYTES */
         bool greeted;
         bool closing; /* flush, then close */
         bool closed;  /* to be freed at the end of the turn */

@@ -89,6 +89,10 @@ static void engine_on_message(const KeeperMessage *message, void *userdata) {
         case KEEPER_REAPED:
                 engine_check_trees(engine);
                 break;
+        case KEEPER_HELD:
+                if (process)
+                        process_stage_on_held(process, message);
+                break;
         case KEEPER_PING:
                 (void)keeper_link_queue(engine->link, &answer, NULL, 0);
                 break;

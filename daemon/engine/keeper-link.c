@@ -389,15 +389,28 @@ static void keeper_link_undrop(KeeperLink *link, KeeperLabel label, uint64_t pro
         }
 }
 
-int keeper_link_put(KeeperLink *link, KeeperLabel label, uint64_t process, uint32_t run, int fd) {
+static int link_put(KeeperLink *link, KeeperLabel label, uint64_t process, uint32_t run, int fd,
+                    uint32_t flags) {
         const QueuedMessage put = {
-                .message = { .type = KEEPER_PUT, .label = label, .process = process, .run = run },
+                .message = { .type = KEEPER_PUT,
+                             .label = label,
+                             .process = process,
+                             .run = run,
+                             .flags = flags },
                 .fds = { fd }, /* borrowed, as nothing is queued */
                 .n_fds = 1,
         };
 
         keeper_link_undrop(link, label, process, run);
         return keeper_link_send(link, &put);
+}
+
+int keeper_link_put(KeeperLink *link, KeeperLabel label, uint64_t process, uint32_t run, int fd) {
+        return link_put(link, label, process, run, fd, 0);
+}
+
+int keeper_link_put_ask(KeeperLink *link, KeeperLabel label, uint64_t process, uint32_t run, int fd) {
+        return link_put(link, label, process, run, fd, KEEPER_PUT_TELL);
 }
 
 void keeper_link_tell(KeeperLink *link, const KeeperMessage *message) {

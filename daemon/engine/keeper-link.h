@@ -70,5 +70,7 @@ void keeper_link_flush_urgent(KeeperLink *link);
 /** keeper_link_put() - hand a duplicate of a descriptor (borrowed) to the keeper, now. Return: 0 or -errno.
  */
 int keeper_link_put(KeeperLink *link, KeeperLabel label, uint64_t process, uint32_t run, int fd);
+/** keeper_link_put_ask() - likewise, and the keeper answers with a HELD whether it has it. */
+int keeper_link_put_ask(KeeperLink *link, KeeperLabel label, uint64_t process, uint32_t run, int fd);
 /** keeper_link_drop() - let the keeper close one, at the end of the turn. */
 void keeper_link_drop(KeeperLink *link, KeeperLabel label, uint64_t process, uint32_t run);

@@ -26,7 +26,7 @@ LIMIT(  PUMP_BYTES,              1024 * 1024,         NULL)/* data to one subscr
 LIMIT(  SPLICE_BYTES,            1024 * 1024,        NULL)/* data from one pipe in one turn */
 LIMIT(  PIPE_BYTES,              64 * 1024,          NULL)/* in the pipe of an output */
 LIMIT(  WIDE_PIPE_BYTES,         1024 * 1024,        NULL)/* the same while it flows, if the kernel allows it */
-LIMIT(  WIDE_PIPES,              16,                 "wide-pipes")            /* pipes that are so wide: a quarter of what a user's pipes may hold */
+LIMIT(  WIDE_PIPES,              16,                 "wide-pipes")            /* pipes that are so wide: with a second one behind each, half of what a user's pipes may hold */
 LIMIT(  WAIT_CONDITIONS,         64,                 NULL)/* conditions of one wait */
 LIMIT(  WAIT_TERMS,              4096,               NULL)/* conditions of one wait, times their processes */
 LIMIT(  ALL_WAIT_TERMS,          65536,              "wait-terms")            /* the same of all waits together */

@@ -36,6 +36,10 @@ static void process_adopt_fds(Process *process, Handover *handover) {
         process->stdin_fd = handover_take_fd(handover, KEEPER_LABEL_STDIN, process->id, run);
         process->outputs[0].fd = handover_take_fd(handover, KEEPER_LABEL_STDOUT, process->id, run);
         process->outputs[1].fd = handover_take_fd(handover, KEEPER_LABEL_STDERR, process->id, run);
+        process_stage_adopt(process, 0,
+                            handover_take_fd(handover, KEEPER_LABEL_STDOUT_STAGE, process->id, run));
+        process_stage_adopt(process, 1,
+                            handover_take_fd(handover, KEEPER_LABEL_STDERR_STAGE, process->id, run));
         process->position_fd = handover_take_fd(handover, KEEPER_LABEL_POSITION, process->id, 0);
         fd = handover_take_fd(handover, KEEPER_LABEL_DISCARD, process->id, 0);
         if (fd >= 0 && process_log(process, &log, &error) >= 0) {

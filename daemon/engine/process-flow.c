@@ -161,8 +161,10 @@ static bool flows_narrow_one(OutputFlows *flows, uint32_t now_usec) {
 
                 if (now_usec - output->turn_usec < FLOW_REST_USEC)
                         return false; /* as those behind it */
-                if (!flow->is_wide || fcntl(output->fd, F_SETPIPE_SZ, LIMIT_PIPE_BYTES) < 0)
+                if (!flow->is_wide || output->stage.n_left > 0 ||
+                    fcntl(output->fd, F_SETPIPE_SZ, LIMIT_PIPE_BYTES) < 0)
                         continue; /* or it holds too much: its reader must be behind */
+                process_stage_close(flow->process, flow->i);
                 flow->is_wide = false;
                 flow->size = LIMIT_PIPE_BYTES;
                 flows->n_wide--;
@@ -184,6 +186,7 @@ static void flow_widen(OutputFlows *flows, OutputFlow *flow, uint32_t now_usec) 
         flow->size = (unsigned)r;
         flow->is_wide = true;
         flows->n_wide++;
+        process_stage_open(flow->process, flow->i, flow->size);
 }
 
 /* Let the pipe fill, and have the timer call the next turn. Return: 0; <0: there is no timer. */
@@ -223,6 +226,8 @@ void process_flow_turn(Process *process, unsigned i, size_t total) {
                 goto watch;
         list_remove(&flow->link);
         list_append(&process->host->flows->all, &flow->link);
+        if (flow->is_wide && output->is_flowing) /* after an adoption there is none */
+                process_stage_open(process, i, flow->size);
         if (total >= flow->size && !flow->is_wide && !flow->is_refused && passed_usec <= FLOW_FULL_USEC)
                 flow_widen(process->host->flows, flow, (uint32_t)now_usec);
         if (!output->is_flowing) {

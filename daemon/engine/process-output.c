@@ -31,6 +31,7 @@ static void output_forget(Process *process, unsigned i) {
 
         (void)event_del(&output->event);
         process_flow_end(process, i);
+        process_stage_close(process, i);
         process_ending_forget(process, i);
         output->fd = fd_close(output->fd);
         process->exit_left[i] = 0;
@@ -81,23 +82,30 @@ void process_outputs_finish(Process *process) {
         }
 }
 
+size_t process_output_left(const Process *process, unsigned i) {
+        const ProcessOutput *output = &process->outputs[i];
+        int n = 0;
+
+        if (output->fd < 0 || ioctl(output->fd, FIONREAD, &n) < 0)
+                n = 0;
+        return (size_t)n + output->stage.n_left;
+}
+
 /* Move what lies in the pipe now, and no more. Return: 0; -EBUSY: it waits for a reader or the disk. */
 static int output_collect(Process *process, unsigned i, size_t *total) {
-        size_t n;
-        int left = 0, r;
+        size_t left = process_output_left(process, i), n;
+        int r;
 
-        if (process->outputs[i].fd >= 0)
-                (void)ioctl(process->outputs[i].fd, FIONREAD, &left);
         while (left > 0) {
                 r = process->waits_for_reader || process->waits_for_disk
                             ? -EBUSY
-                            : process_output_read(process, i, (size_t)left, &n);
+                            : process_output_read(process, i, left, &n);
                 if (r == -EBUSY)
                         return r;
                 if (r < 0 || n == 0)
                         break;
                 *total += n;
-                left -= (int)n;
+                left -= MIN(n, left);
         }
         return 0;
 }
@@ -132,12 +140,21 @@ static void outputs_block(Process *process) {
                 }
 }
 
+/* Return: 0; -1: no memory. */
+static int output_watch(Process *process, unsigned i) {
+        ProcessOutput *output = &process->outputs[i];
+
+        if (output->stage.n_left > 0) /* of that the pipe says nothing */
+                event_active(&output->event, EV_READ, 0);
+        return event_add(&output->event, NULL);
+}
+
 static void outputs_unblock(Process *process) {
         if (process->waits_for_disk || process->waits_for_reader)
                 return;
         for (unsigned i = 0; i < 2; i++)
                 if (process->outputs[i].fd >= 0)
-                        (void)event_add(&process->outputs[i].event, NULL);
+                        output_watch(process, i);
         if (process->exit_pending)
                 process_finish_exit(process);
 }
@@ -209,8 +226,8 @@ void process_disk_retry(Process *process) {
         process_grown(process);
 }
 
-static int output_move(Process *process, unsigned i, size_t max, size_t *ret_n, Error *reterr_error) {
-        ProcessOutput *output = &process->outputs[i];
+static int output_move(Process *process, unsigned i, int fd, size_t max, size_t *ret_n, Error *reterr_error) {
+        Source source = process->outputs[i].source;
         Log *log;
         int r;
 
@@ -219,8 +236,8 @@ static int output_move(Process *process, unsigned i, size_t max, size_t *ret_n, 
                 if (r < 0)
                         return r;
                 if (process->discard_fd >= 0)
-                        return log_discard(log, process->discard_fd, output->fd, max, ret_n, reterr_error);
-                r = log_splice(log, output->source, process->run.run, output->fd, max, ret_n, reterr_error);
+                        return log_discard(log, process->discard_fd, fd, max, ret_n, reterr_error);
+                r = log_splice(log, source, process->run.run, fd, max, ret_n, reterr_error);
                 if (r == -EDQUOT) {
                         process->waits_for_reader = true;
                         outputs_block(process);
@@ -234,12 +251,32 @@ static int output_move(Process *process, unsigned i, size_t max, size_t *ret_n, 
         }
 }
 
+/* What flows goes by the stage, and what is in that comes first. */
+static int output_move_staged(Process *process, unsigned i, size_t max, size_t *ret_n, Error *reterr_error) {
+        ProcessOutput *output = &process->outputs[i];
+        int r;
+
+        *ret_n = 0;
+        if (output->stage.n_left == 0) {
+                r = process_flow_is_on(process, i) ? process_stage_take(process, i, max) : -ENOENT;
+                if (r == -ENOENT)
+                        return output_move(process, i, output->fd, max, ret_n, reterr_error);
+                if (r <= 0)
+                        return r;
+        }
+        r = output_move(process, i, output->stage.read_fd, MIN(max, (size_t)output->stage.n_left), ret_n,
+                        reterr_error);
+        if (r == 0)
+                process_stage_moved(process, i, *ret_n);
+        return r;
+}
+
 /* Returns 0 and *ret_n (0: end of file), -EAGAIN, -EBUSY: it goes on when the disk or a reader lets it. */
 int process_output_read(Process *process, unsigned i, size_t max, size_t *ret_n) {
         Error error = {};
         int r;
 
-        r = output_move(process, i, max, ret_n, &error);
+        r = output_move_staged(process, i, max, ret_n, &error);
         if (r == -EAGAIN || r == -EBUSY || r >= 0)
                 return r;
         output_wait(process, &error);
@@ -256,7 +293,8 @@ static void output_turn(Process *process, unsigned i, size_t max) {
                 if (r < 0)
                         break;
                 total += n;
-        } while (n >= PIPE_FULL && total < max && !process_flow_is_on(process, i));
+        } while (total < max && (process->outputs[i].stage.n_left > 0 ||
+                                 (n >= PIPE_FULL && !process_flow_is_on(process, i))));
         if (total > 0)
                 process_grown(process);
         if (r == 0 && n == 0) {
@@ -273,15 +311,13 @@ void process_output_turn(Process *process, unsigned i) {
 /* The other output flows or did, so that its pipe is not always watched: what it holds by now may have come
  * before what is to be read here, and goes into the log before it. */
 static void output_turn_behind(Process *process, unsigned i) {
-        size_t total = 0;
-        int n = 0;
+        size_t total = 0, n = process_output_left(process, i);
 
-        (void)ioctl(process->outputs[i].fd, FIONREAD, &n);
         if (output_collect(process, !i, &total) < 0)
                 return;
         if (total > 0)
                 process_grown(process);
-        output_turn(process, i, n > 0 ? MIN((size_t)n, (size_t)LIMIT_SPLICE_BYTES) : LIMIT_SPLICE_BYTES);
+        output_turn(process, i, n > 0 ? MIN(n, (size_t)LIMIT_SPLICE_BYTES) : LIMIT_SPLICE_BYTES);
 }
 
 static void output_on_readable(evutil_socket_t fd, short what, void *userdata) {
@@ -306,8 +342,8 @@ void process_outputs_start(Process *process) {
                 if (process->is_adopted)
                         process_flow_adopt(process, i);
                 if (process->waits_for_disk || process->waits_for_reader)
-                        continue;                          /* until they let it go on */
-                if (event_add(&output->event, NULL) < 0) { /* out of memory: it waits as on a full disk */
+                        continue;                   /* until they let it go on */
+                if (output_watch(process, i) < 0) { /* out of memory: it waits as on a full disk */
                         process->waits_for_disk = true;
                         process->disk_retry_usec = clock_monotonic_usec() + DISK_RETRY_USEC;
                         process_arm_timer(process);

@@ -330,14 +330,9 @@ static void process_fill_exit(Process *process, const KeeperMessage *message) {
 }
 
 void process_begin_exit(Process *process) {
-        int n;
-
         process_drop_stdin(process);
-        for (unsigned i = 0; i < 2; i++) {
-                process->exit_left[i] = 0;
-                if (process->outputs[i].fd >= 0 && ioctl(process->outputs[i].fd, FIONREAD, &n) == 0 && n > 0)
-                        process->exit_left[i] = (uint64_t)n;
-        }
+        for (unsigned i = 0; i < 2; i++)
+                process->exit_left[i] = process_output_left(process, i);
         process->exit_pending = true;
 }
 

@@ -125,8 +125,11 @@ int process_new(Process **ret_process, ProcessHost *host, uint64_t id, ProcessCo
         process->outputs[0].fd = process->outputs[1].fd = -1;
         process->outputs[0].source = SOURCE_STDOUT;
         process->outputs[1].source = SOURCE_STDERR;
-        for (unsigned i = 0; i < 2; i++) /* so that event_del() is always allowed */
+        for (unsigned i = 0; i < 2; i++) {
+                /* so that event_del() is always allowed */
                 (void)event_assign(&process->outputs[i].event, host->base, -1, 0, NULL, NULL);
+                process_stage_init(&process->outputs[i].stage);
+        }
         list_init(&process->readers);
         list_init(&process->watches);
         list_init(&process->input_places);

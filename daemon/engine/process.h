@@ -17,6 +17,7 @@
 #include "daemon/engine/process-config.h"
 #include "daemon/engine/process-ending.h"
 #include "daemon/engine/process-flow.h"
+#include "daemon/engine/process-stage.h"
 #include "daemon/engine/process-state.h"
 #include "daemon/engine/registry.h"
 #include "daemon/engine/stdin-lock.h"
@@ -104,6 +105,7 @@ typedef struct ProcessOutput {
         bool is_ending;     /* it is at its end, which is told in a moment */
         uint32_t turn_usec; /* monotonic, cut: when output was last moved */
         OutputFlow *flow;   /* owned; NULL until it flows */
+        OutputStage stage;
 } ProcessOutput;
 
 struct Process {
@@ -336,6 +338,9 @@ int process_collect_outputs(Process *process, Error *reterr_error);
 void process_abandon_outputs(Process *process);
 /** process_output_read() - move what the pipe holds into the log; private to process-*.c. */
 int process_output_read(Process *process, unsigned i, size_t max, size_t *ret_n);
+/** process_output_left() - bytes of an output that are not yet in the log; 0 if it is closed; private to
+ * process-*.c. */
+size_t process_output_left(const Process *process, unsigned i);
 /** process_output_turn() - what the loop does when an output is readable, or has been left to fill; private
  * to process-*.c. */
 void process_output_turn(Process *process, unsigned i);

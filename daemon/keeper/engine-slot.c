@@ -246,6 +246,7 @@ static bool engine_slot_send_answers(Keeper *keeper) {
                 const Answer *answer = &keeper->answers[engine->answer_first];
                 KeeperMessage message = {
                         .type = answer->type,
+                        .label = answer->label,
                         .process = answer->process,
                         .run = answer->run,
                         .error = answer->error,

@@ -25,7 +25,7 @@ void engine_slot_start(Keeper *keeper);
 void engine_slot_flush(Keeper *keeper);
 
 /**
- * engine_slot_answer() - owe the engine a SIGNALLED or SPAWNED (failed) that no child's entry remembers
+ * engine_slot_answer() - owe the engine a SIGNALLED, HELD or SPAWNED (failed) that no child's entry remembers
  *
  * The engine may write much before it reads: so that neither waits for the other, we read on and remember. An
  * engine that has far too many of them unread is given up.

@@ -44,11 +44,12 @@ typedef enum HandoverPhase {
         HANDOVER_DONE,
 } HandoverPhase;
 
-/* A SIGNALLED or a refused SPAWN that waits to be sent. All else that the engine is told is state. */
+/* A SIGNALLED, a HELD or a refused SPAWN that waits to be sent. All else that the engine is told is state. */
 typedef struct Answer {
         uint64_t process;
         uint32_t run;
         uint32_t type;
+        uint32_t label;
         int error;
 } Answer;
 

@@ -140,6 +140,13 @@ static int request_spawn(Keeper *keeper, const KeeperMessage *message, Passed *p
 }
 
 static int request_put(Keeper *keeper, const KeeperMessage *message, Passed *passed, int r) {
+        Answer answer = {
+                .type = KEEPER_HELD,
+                .label = message->label,
+                .process = message->process,
+                .run = message->run,
+        };
+
         if (message->label == KEEPER_LABEL_NONE || message->label >= KEEPER_LABEL_N_)
                 return -EPROTO;
         if (r == 0 && passed->n != 1)
@@ -151,6 +158,9 @@ static int request_put(Keeper *keeper, const KeeperMessage *message, Passed *pas
         else
                 report(SD_ERR, "cannot hold descriptor %u of process %" PRIu64 ": %s", message->label,
                        message->process, strerror(-r));
+        answer.error = -r;
+        if (message->flags & KEEPER_PUT_TELL)
+                engine_slot_answer(keeper, &answer);
         return 0;
 }
 

@@ -171,6 +171,49 @@ class Recovery(PmuxTest):
         self.assertEqual(sequence.finish(), client.show(run["id"])["log"]["end"])
         self.assert_code(self.ended(client, run["id"]), 0)
 
+    def stage_of(self, engine):
+        """Whether the engine has both ends of a pipe, as it has of one behind that of a program whose output flows."""
+        ends = {}
+        try:
+            for name in os.listdir("/proc/%d/fd" % engine):
+                try:
+                    target = os.readlink("/proc/%d/fd/%s" % (engine, name))
+                except FileNotFoundError:
+                    continue
+                if target.startswith("pipe:"):
+                    ends[target] = ends.get(target, 0) + 1
+        except FileNotFoundError:
+            return False
+        return 2 in ends.values()
+
+    def test_killed_between_two_pipes(self):
+        """What flows goes from pipe to pipe and then into the log: killed before either, the engine loses nothing.
+        Nobody reads meanwhile; what is kept at the end shows by its numbers whether anything before it is missing."""
+        client = self.client(reconnect=True)
+        run = client.run([program("sequence"), "-o", "inf", "-s", "9", "-c", "65536"], retention_bytes=8 << 20)
+        for n in scale((1, 2, 3), range(1, 9), range(1, 41)):
+            engine = self.daemon.engine_pid()
+            wait_until(lambda: self.stage_of(engine), what="a second pipe")
+            strace = subprocess.Popen([need("strace"), "-e", "trace=splice", "-e",
+                                       "inject=splice:signal=KILL:when=%d" % n, "-p", str(engine)],
+                                      stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                      stderr=subprocess.PIPE)
+            try:
+                self.assertIn(b"attached", strace.stderr.readline())
+                wait_until(lambda: not alive(engine), what="the engine's end")
+            finally:
+                strace.terminate()
+                strace.stderr.close()
+                strace.wait()
+        os.kill(run["pid"], signal.SIGUSR1)
+        self.assert_code(self.ended(client, run["id"], for_="closed"), 0)
+        log = client.show(run["id"])["log"]
+        sequence = Sequence(9)
+        sequence.done = -(-log["begin"] // Sequence.BLOCK) * Sequence.BLOCK
+        data = b"".join(r.data for r in client.subscribe(run["id"], until="closed").collect() if r.kind == K_DATA)
+        sequence.feed(data[sequence.done - log["begin"]:])
+        self.assertEqual(sequence.finish(), log["end"])
+
     def test_many_processes(self):
         """The next engine finds all of them: those that live, that ended before, that end meanwhile."""
         n = scale(60, 200, 2000)

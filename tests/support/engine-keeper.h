@@ -52,6 +52,7 @@ static struct {
         FakeFd bag[FAKE_BAG];
         size_t n_bag;
         bool busy;
+        int put_error;      /* what is told of a PUT that asks; it is not held then */
         int watch_result;   /* what tree_watch() is to return */
         unsigned n_watches; /* how often it was asked */
 } fake_keeper = { .engine_fd = -1, .keeper_fd = -1 };
@@ -229,7 +230,14 @@ static void fake_on_message(const KeeperPacket *packet, size_t spec_size, int *f
                 break;
         case KEEPER_PUT:
                 assert(n_fds == 1);
-                fake_bag_put(message->label, message->process, message->run, TAKE_FD(fds[0]));
+                answer.type = KEEPER_HELD;
+                answer.label = message->label;
+                if (message->flags & KEEPER_PUT_TELL)
+                        answer.error = fake_keeper.put_error;
+                if (answer.error == 0)
+                        fake_bag_put(message->label, message->process, message->run, TAKE_FD(fds[0]));
+                if (message->flags & KEEPER_PUT_TELL)
+                        fake_tell(&answer, NULL, 0);
                 break;
         case KEEPER_DROP:
                 fake_drop(message);

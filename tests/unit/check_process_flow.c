@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -25,6 +26,7 @@ static bool is_refusing; /* the kernel, to widen a pipe */
 static ProcessHost host;
 static Process processes[N_PROCESSES];
 static int write_fds[N_PROCESSES];
+static int keeper_fd;
 
 uint64_t clock_monotonic_usec(void) {
         return now_usec;
@@ -56,6 +58,21 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata) {
         n_readable++;
 }
 
+static const KeeperLinkOps no_ops;
+
+/* A link to a keeper that takes all and says nothing. */
+static void open_link(void) {
+        const KeeperMessage ready = { .type = KEEPER_READY };
+        Handover handover = {};
+        int fds[2];
+
+        ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds), 0);
+        keeper_fd = fds[1];
+        ck_assert_int_eq(keeper_message_send(keeper_fd, &ready, NULL, 0), 0);
+        ck_assert_int_eq(keeper_link_new(&host.link, fds[0], host.base, &no_ops, NULL, &handover, NULL), 0);
+        handover_deinit(&handover);
+}
+
 static void setup(void) {
         int fds[2];
 
@@ -63,9 +80,12 @@ static void setup(void) {
         n_readable = 0;
         is_refusing = false;
         host = (ProcessHost){ .base = event_base_new() };
+        open_link();
         for (unsigned i = 0; i < N_PROCESSES; i++) {
                 ck_assert_int_eq(pipe2(fds, O_NONBLOCK | O_CLOEXEC), 0);
                 processes[i] = (Process){ .host = &host };
+                for (unsigned j = 0; j < 2; j++)
+                        process_stage_init(&processes[i].outputs[j].stage);
                 list_init(&processes[i].readers);
                 list_init(&processes[i].watches);
                 processes[i].outputs[0].fd = fds[0];
@@ -82,10 +102,13 @@ static void teardown(void) {
         for (unsigned i = 0; i < N_PROCESSES; i++) {
                 (void)event_del(&processes[i].outputs[0].event);
                 process_flow_end(&processes[i], 0);
+                process_stage_close(&processes[i], 0);
                 (void)fd_close(processes[i].outputs[0].fd);
                 (void)fd_close(write_fds[i]);
         }
         ck_assert_ptr_null(host.flows); /* and its timer */
+        host.link = keeper_link_free(host.link);
+        keeper_fd = fd_close(keeper_fd);
         event_base_free(host.base);
 }
 
@@ -176,6 +199,7 @@ START_TEST(a_full_pipe_is_widened_once)
         ck_assert_int_eq(pipe_size(0), LIMIT_PIPE_BYTES);
         turn(0, 100, LIMIT_PIPE_BYTES);
         ck_assert_int_eq(pipe_size(0), LIMIT_WIDE_PIPE_BYTES);
+        ck_assert_int_ge(processes[0].outputs[0].stage.read_fd, 0);
         turn(0, 100, LIMIT_WIDE_PIPE_BYTES);
         ck_assert_uint_eq(process_flow_n_wide(&host), 1);
         process_flow_end(&processes[0], 0);
@@ -196,6 +220,7 @@ START_TEST(only_so_many_are_wide_and_the_one_that_rests_gives_way)
         ck_assert_uint_eq(process_flow_n_wide(&host), LIMIT_WIDE_PIPES);
         ck_assert_int_eq(pipe_size(N_PROCESSES - 1), LIMIT_WIDE_PIPE_BYTES);
         ck_assert_int_eq(pipe_size(0), LIMIT_PIPE_BYTES);
+        ck_assert_int_lt(processes[0].outputs[0].stage.read_fd, 0);
 }
 END_TEST
 

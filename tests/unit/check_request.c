@@ -232,6 +232,30 @@ START_TEST(what_is_dropped_is_closed_and_what_is_put_twice_replaced)
 }
 END_TEST
 
+START_TEST(a_put_that_asks_is_answered)
+{
+        KeeperMessage message = {
+                .type = KEEPER_PUT,
+                .label = KEEPER_LABEL_STDOUT_STAGE,
+                .process = 7,
+                .run = 2,
+                .flags = KEEPER_PUT_TELL,
+        };
+        int fds[2];
+
+        ck_assert_int_eq(pipe2(fds, O_CLOEXEC), 0);
+        fixture_send(&message, &fds[0], 1);
+        message = fixture_expect(KEEPER_HELD);
+        ck_assert_uint_eq(message.process, 7);
+        ck_assert_uint_eq(message.run, 2);
+        ck_assert_uint_eq(message.label, KEEPER_LABEL_STDOUT_STAGE);
+        ck_assert_int_eq(message.error, 0);
+        (void)fd_close(fds[0]);
+        ck_assert_int_eq(write(fds[1], "x", 1), 1); /* the keeper has it */
+        (void)fd_close(fds[1]);
+}
+END_TEST
+
 START_TEST(one_message_can_close_several_and_forget_the_run)
 {
         static const uint32_t labels[] = { KEEPER_LABEL_STDIN, KEEPER_LABEL_STDOUT, KEEPER_LABEL_STDERR };
@@ -512,6 +536,7 @@ static Suite *request_suite(void) {
         tcase_add_checked_fixture(others, setup, fixture_teardown);
         tcase_set_timeout(others, 60);
         tcase_add_test(others, what_is_dropped_is_closed_and_what_is_put_twice_replaced);
+        tcase_add_test(others, a_put_that_asks_is_answered);
         tcase_add_test(others, one_message_can_close_several_and_forget_the_run);
         tcase_add_test(others, a_running_child_is_not_forgotten);
         tcase_add_test(others, a_signal_reaches_the_child_or_its_group);
