@@ -171,9 +171,9 @@ static inline pid_t kill_start_mover(KillTest *test) {
 
         test->shared->n_moved = 0;
         pid = fork();
-        ck_assert_int_ge(pid, 0);
         if (pid == 0)
                 _exit(-kill_mover(test) & 0xff);
+        ck_assert_int_ge(pid, 0);
         return pid;
 }
 
@@ -303,9 +303,9 @@ static inline void kill_begin(KillTest *test, const char *path, bool with_discar
                         (void)fcntl(test->pipes[i][0], F_SETPIPE_SZ, 1 << 20);
         }
         test->writer = fork();
-        ck_assert_int_ge(test->writer, 0);
         if (test->writer == 0)
                 kill_writer(test);
+        ck_assert_int_ge(test->writer, 0);
         for (int i = 0; i < KILL_N_SOURCES; i++)
                 test->pipes[i][1] = fd_close(test->pipes[i][1]);
 }

@@ -62,6 +62,7 @@ static inline void log_test_teardown(void) {
         test_log = log_free(test_log);
         if (log_dir_is_mounted)
                 ck_assert_int_eq(umount(log_dir), 0);
+        log_dir_is_mounted = false;
         (void)snprintf(command, sizeof(command), "rm -rf %s", log_dir);
         ck_assert_int_eq(system(command), 0);
         ck_assert_int_eq(open_fds_count(), n_fds_before);

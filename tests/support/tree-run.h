@@ -78,9 +78,9 @@ static inline void tree_run_guard_start(TreeRun *run, pid_t main_pid, int dir_fd
 
         ck_assert_int_eq(pipe2(fds, O_CLOEXEC), 0);
         run->guard = fork();
-        ck_assert_int_ge(run->guard, 0);
         if (run->guard == 0)
                 tree_run_guard(main_pid, dir_fd, fds[0]);
+        ck_assert_int_ge(run->guard, 0);
         (void)close(fds[0]);
         run->guard_fd = fds[1];
 }
@@ -116,9 +116,9 @@ static inline void tree_run_start(TreeRun *ret_run, TreeRoot *root, uint64_t pro
         ck_assert_int_eq(dir_fd >= 0, tree_root_has_cgroups(root));
         ck_assert_int_eq(pipe2(fds, O_CLOEXEC), 0);
         pid = fork();
-        ck_assert_int_ge(pid, 0);
         if (pid == 0)
                 tree_run_child(&ret_run->tree, dir_fd, fds[1], fn, script);
+        ck_assert_int_ge(pid, 0);
         (void)close(fds[1]);
         tree_run_guard_start(ret_run, pid, dir_fd);
         if (dir_fd >= 0)

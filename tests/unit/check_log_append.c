@@ -393,7 +393,7 @@ END_TEST
 START_TEST(a_mover_that_is_killed_loses_doubles_and_moves_nothing)
 {
         now_usec = 0;
-        kill_run(log_dir, false, 250);
+        kill_run(log_dir, false, KILLS(250));
 }
 END_TEST
 

@@ -264,7 +264,7 @@ END_TEST
 START_TEST(kills_between_logging_and_discarding_are_counted_exactly)
 {
         now_usec = 0;
-        kill_run(log_dir, true, 250);
+        kill_run(log_dir, true, KILLS(250));
 }
 END_TEST
 

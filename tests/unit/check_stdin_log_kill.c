@@ -18,7 +18,7 @@
 #include "tests/support/check-main.h"
 #include "tests/support/scratch.h"
 
-#define N_KILLS 250
+#define N_KILLS KILLS(250)
 #define WORTH_BYTES (256 * 1024) /* to be received, at the least */
 #define N_WRITERS 3
 #define LIFE_MAX_USEC 4000
@@ -142,11 +142,11 @@ static pid_t engine_start(void) {
 
         ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds), 0);
         pid = fork();
-        ck_assert_int_ge(pid, 0);
         if (pid == 0) {
                 close(fds[0]);
                 engine_main(fds[1]);
         }
+        ck_assert_int_ge(pid, 0);
         close(fds[1]);
         socket_fd = fds[0];
         for (unsigned i = 0; i < n_clients; i++)

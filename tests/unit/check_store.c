@@ -18,7 +18,7 @@
 #include "tests/support/check-main.h"
 #include "tests/support/scratch.h"
 
-#define N_KILLS 100
+#define N_KILLS KILLS(100)
 #define LIFE_MAX_USEC 5000
 
 static char dir[SCRATCH_MAX], path[SCRATCH_MAX + 16];
