@@ -95,7 +95,7 @@ class CliRead(PmuxTest):
 
     def test_a_deadline_behind_a_piece_consumes_nothing(self):
         client = self.client()
-        client.run(["/bin/sh", "-c", "head -c 9000000 /dev/zero; exec sleep 1000"], name="large")
+        client.run(["/bin/sh", "-c", "head -c 9000000 /dev/zero | tr '\\0' x; exec sleep 1000"], name="large")
         wait_until(lambda: client.show("large")["log"]["end"] == 9000000, what="the output")
         client.set_cursor("large", "c", 7)
         for cursor, before, args, place, n in (("c", 7, ["--eof"], ["--from", "5"], 9000000 - 5),
