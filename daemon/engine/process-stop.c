@@ -17,14 +17,19 @@ static bool process_tree_is_empty(Process *process, const Tree *tree) {
         TreeRoot *root = process->host->tree_root;
         int r;
 
-        if (tree_empty(root, tree) == 1)
-                return true;
-        if (process->watched_run == process->run.run)
-                return false;
-        r = tree_watch(root, tree);
-        if (r >= 0) /* else there was no memory or descriptor: with the next hint */
-                process->watched_run = process->run.run;
-        return r == 1 && tree_empty(root, tree) == 1; /* it may just have become so */
+        r = tree_empty(root, tree);
+        if (r == 0 && process->watched_run != process->run.run) {
+                r = tree_watch(root, tree);
+                if (r >= 0)
+                        process->watched_run = process->run.run;
+                if (r == 1)
+                        r = tree_empty(root, tree); /* it may just have become so */
+        }
+        if (r < 0) { /* no memory or descriptor, and perhaps no hint will come any more */
+                process->tree_retry_usec = clock_monotonic_usec() + TREE_RETRY_USEC;
+                process_arm_timer(process);
+        }
+        return r == 1;
 }
 
 void process_check_tree(Process *process) {

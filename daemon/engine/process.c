@@ -401,6 +401,10 @@ static void process_on_timer(evutil_socket_t fd, short what, void *userdata) {
                 process->disk_retry_usec = 0;
                 process_disk_retry(process);
         }
+        if (process->tree_retry_usec != 0 && process->tree_retry_usec <= now) {
+                process->tree_retry_usec = 0;
+                process_check_tree(process);
+        }
         if (process->claim_usec != 0 && process->claim_usec <= now) {
                 process->claim_usec = 0;
                 process_reader_moved(process);
@@ -425,6 +429,8 @@ void process_arm_timer(Process *process) {
 
         if (process->disk_retry_usec != 0)
                 next = MIN(next, process->disk_retry_usec);
+        if (process->tree_retry_usec != 0)
+                next = MIN(next, process->tree_retry_usec);
         if (process->claim_usec != 0)
                 next = MIN(next, process->claim_usec);
         if (process->lease_deadline_usec != 0)

@@ -134,6 +134,7 @@ struct Process {
         uint64_t transcript_from; /* stdin offset from which on what was accepted is not yet in the log;
                                      UINT64_MAX: all is, or none is to be */
         uint64_t disk_retry_usec; /* monotonic; 0: none */
+        uint64_t tree_retry_usec; /* likewise */
         uint64_t claim_usec;  /* monotonic; until then a lossless reader may come back; 0: none is awaited */
         uint64_t killed_usec; /* monotonic; when SIGKILL was first sent to the tree in this stop; 0: not */
         Error *spawn_error;   /* owned; of the latest run if FAILED; NULL where it is not known */

@@ -84,7 +84,8 @@ class Meanwhile(PmuxTest):
         self.assert_code(self.client().show(run["id"])["exit"], 3)
 
     def test_output_stands_before_the_exit_though_descriptors_ran_out(self):
-        """The log cannot be opened when the process ends: the exit record waits for the bytes before it."""
+        """The log cannot be opened when the process ends: the exit record waits for the bytes before it. Neither
+        could it be seen that the tree was empty: that is told as soon as there are descriptors again."""
         client = self.client()
         fifo = os.path.join(self.tmp, "fifo")
         os.mkfifo(fifo)
@@ -100,6 +101,7 @@ class Meanwhile(PmuxTest):
         records = subscription.collect(20)
         self.assertEqual(records[-1].kind, K_EXIT)
         self.assertEqual(records[-1].offset, 120000)
+        self.ended(client, run["id"], for_="empty")
 
     def test_output_files_have_the_mode_that_the_umask_leaves(self):
         client = self.client()
