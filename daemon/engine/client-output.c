@@ -18,8 +18,6 @@
 #include "daemon/engine/error-json.h"
 #include "daemon/engine/limits.h"
 
-#define SENDFILE_MIN (16 * 1024) /* below, a copy is cheaper than a second system call */
-
 bool client_writable(const Client *client) {
         return client->greeted && !client->closing && !client->closed && !client->failed &&
                evbuffer_get_length(client->out) == 0;
@@ -368,11 +366,6 @@ int client_send_file(Client *client, uint32_t stream, const void *head, size_t h
         ssize_t n;
 
         assert(size <= LIMIT_DATA_FRAME_BYTES && head_size == RECORD_HEADER_SIZE);
-        if (size < SENDFILE_MIN) {
-                if (pread(fd, client->set->scratch, size, position) != (ssize_t)size)
-                        return -EIO;
-                return client_send_data(client, stream, head, head_size, client->set->scratch, size);
-        }
         frame_header_encode(bytes, &header);
         memcpy(bytes + FRAME_HEADER_SIZE, head, head_size);
         if (!client_batch_sent(client))

@@ -143,13 +143,14 @@ int client_send_frame(Client *client, FrameType type, uint32_t stream, const voi
  */
 int client_send_data(Client *client, uint32_t stream, const void *head, size_t head_size, const void *data,
                      size_t size);
+#define CLIENT_FILE_MIN (16 * 1024) /* below, a copy is cheaper than a second system call */
+
 /**
- * client_send_file() - the same for data that is in a file: large pieces go by sendfile(2), without a copy
- * through the engine
+ * client_send_file() - the same for a large piece of data that is in a file: it goes by sendfile(2), without
+ * a copy through the engine
  * @fd:  borrowed; 'size' bytes at 'offset' must be there
  *
- * Return: 0; -EIO: the file could not be read and nothing was sent; -errno (the next flush closes the
- * connection).
+ * Return: 0 or -errno (the next flush closes the connection).
  */
 int client_send_file(Client *client, uint32_t stream, const void *head, size_t head_size, int fd,
                      uint64_t offset, size_t size);

@@ -10,6 +10,8 @@
 
 #include "daemon/engine/limits.h"
 
+#define AHEAD_BYTES CLIENT_FILE_MIN
+
 typedef enum EndReason {
         END_REACHED,
         END_REMOVED,
@@ -31,6 +33,16 @@ struct Subscription {
         int until;
         bool follow;
 };
+
+/* Small pieces of a log stand close together, above all where both streams are written to in turn: they are
+ * read from the file together, and each is sent as what it is. Good for one call of subscription_on_pump().
+ */
+typedef struct Ahead {
+        uint64_t segment; /* where in the log the file begins */
+        uint64_t offset;  /* in the file */
+        size_t n;
+        uint8_t bytes[AHEAD_BYTES];
+} Ahead;
 
 int subscription_parse(SubscriptionOptions *ret_options, Params *params, Error *reterr_error) {
         static const char *const until_words[] = { "exit", "closed", "forever", NULL };
@@ -126,16 +138,49 @@ static bool subscription_is_beyond(const Subscription *sub, const LogChunk *chun
         return !sub->follow && chunk->header.offset >= sub->end_offset && chunk->header.kind == RECORD_DATA;
 }
 
+/* Gets the bytes of a small chunk; those behind it, too, if it was not far to it from the one before. Return:
+ * 0; -EIO. */
+static int ahead_read(Ahead *ahead, const LogChunk *chunk, const uint8_t **ret_bytes) {
+        uint64_t segment = chunk->header.offset - chunk->file_offset;
+        uint64_t distance = chunk->file_offset - ahead->offset;
+        bool is_near = ahead->n > 0 && segment == ahead->segment && distance < 2 * AHEAD_BYTES;
+        ssize_t n;
+
+        if (is_near && distance + chunk->size <= ahead->n) {
+                *ret_bytes = ahead->bytes + distance;
+                return 0;
+        }
+        n = pread(chunk->fd, ahead->bytes, is_near ? AHEAD_BYTES : chunk->size, (off_t)chunk->file_offset);
+        ahead->segment = segment;
+        ahead->offset = chunk->file_offset;
+        ahead->n = n > 0 ? (size_t)n : 0;
+        *ret_bytes = ahead->bytes;
+        return ahead->n >= chunk->size ? 0 : -EIO;
+}
+
+static int subscription_send_bytes(Subscription *sub, const uint8_t *head, const LogChunk *chunk,
+                                   Ahead *ahead) {
+        const uint8_t *bytes;
+        int r;
+
+        if (chunk->size >= CLIENT_FILE_MIN)
+                return client_send_file(sub->stream.client, sub->stream.id, head, RECORD_HEADER_SIZE,
+                                        chunk->fd, chunk->file_offset, chunk->size);
+        r = ahead_read(ahead, chunk, &bytes);
+        return r < 0 ? r
+                     : client_send_data(sub->stream.client, sub->stream.id, head, RECORD_HEADER_SIZE, bytes,
+                                        chunk->size);
+}
+
 /* Sends one chunk. Return: 0; <0: the connection is closed or the log cannot be read (-EIO). */
-static int subscription_send(Subscription *sub, const LogChunk *chunk) {
+static int subscription_send(Subscription *sub, const LogChunk *chunk, Ahead *ahead) {
         Client *client = sub->stream.client;
         uint8_t head[RECORD_HEADER_SIZE + 8];
         int r;
 
         record_header_encode(head, &chunk->header);
         if (chunk->header.kind == RECORD_DATA) {
-                r = client_send_file(client, sub->stream.id, head, RECORD_HEADER_SIZE, chunk->fd,
-                                     chunk->file_offset, chunk->size);
+                r = subscription_send_bytes(sub, head, chunk, ahead);
                 if (r < 0)
                         return r == -EIO && client->closed ? -ECONNRESET : r;
                 sub->sent += RECORD_HEADER_SIZE + chunk->size;
@@ -158,7 +203,7 @@ static bool subscription_wants(const Subscription *sub, const LogChunk *chunk) {
 
 /* Does one step. Return: 1 something was sent or passed over; 0 nothing to do for now; <0 the subscription is
  * gone. */
-static int subscription_step(Subscription *sub, Log *log, size_t *budget) {
+static int subscription_step(Subscription *sub, Log *log, Ahead *ahead, size_t *budget) {
         LogCursor cursor = sub->cursor;
         uint64_t room;
         LogChunk chunk;
@@ -199,7 +244,7 @@ static int subscription_step(Subscription *sub, Log *log, size_t *budget) {
         if (room == 0)
                 return 0; /* a CREDIT frame calls again */
         if (subscription_wants(sub, &chunk)) {
-                r = subscription_send(sub, &chunk);
+                r = subscription_send(sub, &chunk, ahead);
                 if (r == -EIO) {
                         subscription_end(sub, END_UNREADABLE);
                         return -1;
@@ -225,6 +270,7 @@ static bool subscription_on_pump(ClientStream *stream) {
         Subscription *sub = subscription_of(stream);
         size_t budget = LIMIT_PUMP_BYTES;
         Error error = {};
+        Ahead ahead;
         Log *log;
         int r;
 
@@ -236,8 +282,9 @@ static bool subscription_on_pump(ClientStream *stream) {
                 subscription_end(sub, END_UNREADABLE);
                 return false;
         }
+        ahead.n = 0;
         do {
-                r = subscription_step(sub, log, &budget);
+                r = subscription_step(sub, log, &ahead, &budget);
                 if (r < 0)
                         return false;
         } while (r > 0 && budget > 0 && client_writable(stream->client));

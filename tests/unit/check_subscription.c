@@ -11,8 +11,12 @@
 static FixtureClient client;
 static uint64_t n_payload; /* of DATA frames, the end not included */
 static unsigned n_ends;
+static unsigned n_pieces; /* of those that write_pieces() has written, as they should be */
+
+#define PIECE_SIZE 20
 
 static void on_frame(const FrameHeader *header, const uint8_t *payload) {
+        char piece[PIECE_SIZE + 1];
         RecordHeader record;
 
         if (header->type != FRAME_DATA)
@@ -22,6 +26,11 @@ static void on_frame(const FrameHeader *header, const uint8_t *payload) {
                 n_ends++;
         else
                 n_payload += header->size;
+        (void)snprintf(piece, sizeof(piece), "%0*u", PIECE_SIZE, n_pieces);
+        if (header->size == RECORD_HEADER_SIZE + PIECE_SIZE &&
+            memcmp(payload + RECORD_HEADER_SIZE, piece, PIECE_SIZE) == 0 &&
+            record.source == (n_pieces % 2 == 0 ? SOURCE_STDOUT : SOURCE_STDERR))
+                n_pieces++;
 }
 
 static void setup(void) {
@@ -31,7 +40,7 @@ static void setup(void) {
         fixture_hello(&client);
         (void)fixture_request(&client, "run", "{\"argv\":[\"full\"],\"name\":\"f\"}");
         fixture_settle(&client);
-        n_payload = n_ends = 0;
+        n_payload = n_ends = n_pieces = 0;
         client.n_data = 0;
 }
 
@@ -39,6 +48,20 @@ static void teardown(void) {
         fixture_disconnect(&client);
         fixture_clean();
         fixture_close();
+}
+
+/* To both streams in turn. */
+static void write_pieces(unsigned n) {
+        char piece[PIECE_SIZE + 1];
+        Log *log;
+
+        ck_assert_int_eq(process_log(supervisor_find_name(&engine.supervisor, "f"), &log, NULL), 0);
+        for (unsigned i = 0; i < n; i++) {
+                (void)snprintf(piece, sizeof(piece), "%0*u", PIECE_SIZE, i);
+                ck_assert_int_eq(log_append(log, i % 2 == 0 ? SOURCE_STDOUT : SOURCE_STDERR, 1, piece,
+                                            PIECE_SIZE, NULL),
+                                 0);
+        }
 }
 
 static void subscribe(unsigned stream, const char *rest) {
@@ -109,6 +132,16 @@ START_TEST(without_follow_it_ends_where_the_log_ends)
 }
 END_TEST
 
+START_TEST(small_pieces_come_as_they_were_written)
+{
+        write_pieces(5000);
+        subscribe(1, ",\"follow\":false");
+        ck_assert_uint_eq(n_pieces, 5000);
+        ck_assert_uint_eq(client.n_data, 65536 + 5000 * PIECE_SIZE);
+        ck_assert_uint_eq(n_ends, 1);
+}
+END_TEST
+
 START_TEST(a_run_that_could_not_wait_is_not_begun)
 {
         const char *code;
@@ -144,6 +177,7 @@ static Suite *subscription_suite(void) {
         tcase_add_test(tcase, a_lower_credit_is_ignored);
         tcase_add_loop_test(tcase, head_bytes_are_counted_to_the_byte, 0, 5);
         tcase_add_test(tcase, without_follow_it_ends_where_the_log_ends);
+        tcase_add_test(tcase, small_pieces_come_as_they_were_written);
         tcase_add_test(tcase, a_run_that_could_not_wait_is_not_begun);
         suite_add_tcase(suite, tcase);
         return suite;
