@@ -42,13 +42,23 @@ int log_read_records(Log *log, const Segment *segment, uint32_t number, IndexRec
                           MIN(segment->n_records - number, (uint32_t)LOG_READ_RECORDS));
 }
 
+/* Whether the block that was read last has a record and the one behind it, which tells where its data end, if
+ * there is one. */
+static bool block_has(const LogBlock *block, const Segment *segment, uint32_t number) {
+        uint32_t behind = block->number + block->n;
+
+        if (block->segment != segment->begin || number - block->number >= block->n)
+                return false;
+        return number + 1 < behind || behind == segment->n_records;
+}
+
 /* As log_read_records(), from the block that was read last where it has them: a reader who goes through
  * records one by one reads the index once in LOG_READ_RECORDS. */
 static int log_read_ahead(Log *log, const Segment *segment, uint32_t number, IndexRecord *ret_records) {
         LogBlock *block = log->block;
         int r;
 
-        if (block && block->segment == segment->begin && number - block->number < block->n) {
+        if (block && block_has(block, segment, number)) {
                 r = (int)(block->n - (number - block->number));
                 memcpy(ret_records, &block->records[number - block->number],
                        (size_t)r * sizeof(*ret_records));
@@ -273,9 +283,9 @@ static int step_records(Step *step) {
                 step->cursor->record = (uint32_t)next;
                 return STEP_AGAIN;
         }
-        do
+        do /* the last one is looked at with those behind it */
                 r = step_record(step, (int)(step->cursor->record - first));
-        while (r == STEP_AGAIN && step->cursor->record - first < (uint32_t)step->n);
+        while (r == STEP_AGAIN && step->cursor->record - first + 1 < (uint32_t)step->n);
         return r;
 }
 
