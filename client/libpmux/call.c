@@ -298,14 +298,14 @@ static void on_answer(Pmux *pmux, const json_t *message) {
         call_finish(call, NULL, &error);
 }
 
-/* A long answer that is wanted as text need not be read and written again: as the daemon writes it, the
- * result stands between this prefix and the last brace. What looks any other way is read. Return: whether it
- * was one. */
-static bool on_long_answer(Pmux *pmux, const char *text, size_t size) {
+/* A long answer that is wanted as text need not be read and written again, nor copied: as the daemon writes
+ * it, the result stands between this prefix and the last brace, which gives its place to the end of the
+ * string. What looks any other way is read. Return: whether it was one. */
+static bool on_long_answer(Pmux *pmux, char *text, size_t size) {
         unsigned long long id;
         PmuxCall *call;
         PmuxReplyFn reply_fn;
-        char head[64], *result;
+        char head[64];
         void *userdata;
         int n = 0;
 
@@ -319,23 +319,20 @@ static bool on_long_answer(Pmux *pmux, const char *text, size_t size) {
         call = find_call(pmux, id);
         if (!call || call->fn || !call->reply_fn)
                 return false;
-        result = strndup(text + n, size - 1 - (size_t)n);
-        if (!result)
-                return false;
+        text[size - 1] = '\0';
         reply_fn = call->reply_fn;
         userdata = call->userdata;
         (void)call_free(call);
-        reply_fn(pmux, result, NULL, userdata);
-        free(result);
+        reply_fn(pmux, text + n, NULL, userdata);
         return true;
 }
 
-int calls_on_control(Pmux *pmux, const uint8_t *payload, size_t size, Error *reterr_error) {
+int calls_on_control(Pmux *pmux, uint8_t *payload, size_t size, Error *reterr_error) {
         json_auto_t *message = NULL;
         const char *method;
         json_t *params;
 
-        if (on_long_answer(pmux, (const char *)payload, size))
+        if (on_long_answer(pmux, (char *)payload, size))
                 return 0;
         message = json_loadb((const char *)payload, size, JSON_ALLOW_NUL, NULL);
         if (!json_is_object(message))

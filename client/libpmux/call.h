@@ -31,7 +31,7 @@ int call_start_owning(Pmux *pmux, const char *method, json_t *params, CallFn fn,
 int call_error_from_json(const json_t *json, Error *reterr_error);
 
 /** calls_on_control() - one CONTROL frame: an answer or a notification. Return: 0; -EPROTO. */
-int calls_on_control(Pmux *pmux, const uint8_t *payload, size_t size, Error *reterr_error);
+int calls_on_control(Pmux *pmux, uint8_t *payload, size_t size, Error *reterr_error);
 
 void calls_lost(Pmux *pmux);                     /* the socket is gone: nothing counts as sent */
 void calls_resend(Pmux *pmux);                   /* a new one is there: send what is not sent */

@@ -274,7 +274,7 @@ static int on_goodbye(const FrameHeader *header, const uint8_t *payload, Error *
         return call_error_from_json(error, reterr_error);
 }
 
-static int on_frame(Pmux *pmux, const FrameHeader *header, const uint8_t *payload, Error *reterr_error) {
+static int on_frame(Pmux *pmux, const FrameHeader *header, uint8_t *payload, Error *reterr_error) {
         if (header->type == FRAME_HELLO)
                 return on_hello(pmux, header, payload, reterr_error);
         if (header->type == FRAME_GOODBYE)
@@ -299,8 +299,8 @@ static int on_frame(Pmux *pmux, const FrameHeader *header, const uint8_t *payloa
 /* Whole frames, until none is left or a callback's doing has ended the connection. Return: 0; -errno: failed.
  */
 static int handle_frames(Pmux *pmux) {
-        const uint8_t *payload;
         FrameHeader header;
+        uint8_t *payload;
         Error error = {};
         int r = 0;
 

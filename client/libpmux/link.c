@@ -12,7 +12,8 @@
 #include "common/fd.h"
 #include "common/macro.h"
 
-#define IN_SIZE_MIN (256 * 1024)       /* of the receive buffer; a larger frame makes it grow */
+#define IN_SIZE_FIRST (16 * 1024)      /* of the receive buffer, until it was full */
+#define IN_SIZE_MIN (256 * 1024)       /* from then on; a larger frame makes it grow */
 #define IN_SIZE_KEEP (2 * 1024 * 1024) /* a buffer that had to grow beyond this is given back */
 #define OUT_SIZE_MIN (16 * 1024)
 
@@ -57,9 +58,10 @@ int link_attach(Link *link, int fd) {
         return 0;
 }
 
-/* Room for what is missing of the frame that has begun to arrive, and for a good read at least. */
+/* Room for what is missing of the frame that has begun to arrive, and for a good read at least: most programs
+ * are told little, and to touch new memory takes longer than to be told it. */
 static int link_make_room(Link *link) {
-        size_t have = link->in_end - link->in_begin, want = IN_SIZE_MIN;
+        size_t have = link->in_end - link->in_begin, want = link->in_is_wide ? IN_SIZE_MIN : IN_SIZE_FIRST;
         uint8_t *buffer;
 
         if (have > 0 && link->in_begin > 0)
@@ -91,10 +93,11 @@ int link_receive(Link *link) {
         if (n < 0)
                 return errno == EWOULDBLOCK ? -EAGAIN : -errno;
         link->in_end += (size_t)n;
+        link->in_is_wide |= link->in_end == link->in_size;
         return n > 0;
 }
 
-int link_next(Link *link, FrameHeader *ret_header, const uint8_t **ret_payload, Error *reterr_error) {
+int link_next(Link *link, FrameHeader *ret_header, uint8_t **ret_payload, Error *reterr_error) {
         size_t have = link->in_end - link->in_begin;
         FrameHeader header;
         int r;

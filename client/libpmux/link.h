@@ -4,6 +4,7 @@
 /* One socket to the daemon: whole frames in, whole frames out, never waiting. Knows no request and no stream.
  */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -28,7 +29,8 @@ typedef struct Link {
         size_t in_size;
         size_t in_begin;
         size_t in_end;
-        uint8_t *out; /* owned; what is to be sent lies at out_begin to out_end */
+        bool in_is_wide; /* it was full once */
+        uint8_t *out;    /* owned; what is to be sent lies at out_begin to out_end */
         size_t out_size;
         size_t out_begin;
         size_t out_end;
@@ -57,11 +59,11 @@ int link_receive(Link *link);
 
 /**
  * link_next() - the next whole frame that has been received
- * @ret_payload:  borrowed until link_receive() or link_close()
+ * @ret_payload:  borrowed until link_receive() or link_close(); may be written to
  *
  * Return: 1; 0: none; -EPROTO (PROTOCOL) for a frame that the daemon may not send.
  */
-int link_next(Link *link, FrameHeader *ret_header, const uint8_t **ret_payload, Error *reterr_error);
+int link_next(Link *link, FrameHeader *ret_header, uint8_t **ret_payload, Error *reterr_error);
 
 /** link_queue() - append a frame whose payload is in two parts, either may be empty. Return: 0; -ENOMEM. */
 int link_queue(Link *link, const FrameHeader *header, const void *head, size_t head_size, const void *body,

@@ -38,7 +38,7 @@ static void peer_send(const void *data, size_t size) {
 START_TEST(a_frame_may_arrive_byte_by_byte)
 {
         uint8_t bytes[FRAME_HEADER_SIZE + 3] = { [FRAME_HEADER_SIZE] = 'a', 'b', 'c' };
-        const uint8_t *payload;
+        uint8_t *payload;
         FrameHeader header;
 
         frame_header_encode(bytes, &(FrameHeader){ .size = 3, .type = FRAME_CONTROL });
@@ -58,7 +58,7 @@ END_TEST
 START_TEST(many_frames_may_arrive_at_once)
 {
         uint8_t bytes[100 * (FRAME_HEADER_SIZE + 1)];
-        const uint8_t *payload;
+        uint8_t *payload;
         FrameHeader header;
 
         for (size_t i = 0; i < 100; i++) {
@@ -84,7 +84,7 @@ START_TEST(a_large_frame_makes_the_buffer_grow_and_shrink)
 {
         size_t size = 5 * 1024 * 1024, done = 0;
         uint8_t head[FRAME_HEADER_SIZE], chunk[64 * 1024];
-        const uint8_t *payload;
+        uint8_t *payload;
         FrameHeader header;
 
         memset(chunk, 'x', sizeof(chunk));
@@ -106,7 +106,7 @@ END_TEST
 START_TEST(a_frame_that_is_too_large_is_refused_by_its_header)
 {
         uint8_t head[FRAME_HEADER_SIZE];
-        const uint8_t *payload;
+        uint8_t *payload;
         FrameHeader header;
         Error error = {};
 
