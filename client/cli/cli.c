@@ -126,8 +126,9 @@ int cli_call_quietly(Cli *cli, const char *method, json_t *params, json_t **ret_
         return r < 0 ? r : result_of_text(text, ret_result);
 }
 
-int cli_call_text(Cli *cli, const char *method, json_t *params, char **ret_text) {
+int cli_call(Cli *cli, const char *method, json_t *params, json_t **ret_result) {
         PmuxError error;
+        char *text = NULL;
         int r;
 
         r = cli_connect(cli);
@@ -135,18 +136,48 @@ int cli_call_text(Cli *cli, const char *method, json_t *params, char **ret_text)
                 json_decref(params);
                 return r;
         }
-        r = call_text_quietly(cli, method, params, ret_text, &error);
-        return r < 0 ? cli_fail(cli, &error) : 0;
+        if (call_text_quietly(cli, method, params, &text, &error) < 0)
+                return cli_fail(cli, &error);
+        return result_of_text(text, ret_result) < 0 ? cli_fail(cli, &no_memory) : 0;
 }
 
-int cli_call(Cli *cli, const char *method, json_t *params, json_t **ret_result) {
+/* What cli_call_text() waits for. */
+typedef struct TextCall {
+        Cli *cli; /* borrowed */
+        CliTextFn fn;
+        void *userdata; /* borrowed */
+        bool done;
+        int status;
+} TextCall;
+
+static void on_text(Pmux *pmux, const char *result, const PmuxError *error, void *userdata) {
+        TextCall *call = userdata;
+
+        (void)pmux;
+        call->done = true;
+        call->status = error ? cli_fail(call->cli, error) : call->fn(call->cli, result, call->userdata);
+}
+
+int cli_call_text(Cli *cli, const char *method, json_t *params, CliTextFn fn, void *userdata) {
+        TextCall call = { .cli = cli, .fn = fn, .userdata = userdata };
+        PmuxError error = no_memory;
         char *text = NULL;
         int r;
 
-        r = cli_call_text(cli, method, params, &text);
+        r = cli_connect(cli);
+        if (r == 0 && params)
+                text = json_dumps(params, JSON_COMPACT);
+        json_decref(params);
         if (r != 0)
                 return r;
-        return result_of_text(text, ret_result) < 0 ? cli_fail(cli, &no_memory) : 0;
+        r = text ? pmux_call_start(cli->pmux, method, text, on_text, &call, NULL, &error) : -ENOMEM;
+        free(text);
+        if (r < 0)
+                return cli_fail(cli, &error);
+        while (!call.done)
+                (void)pmux_turn(cli->pmux, PMUX_INFINITY,
+                                NULL); /* giving up the connection answers the call, too */
+        return call.status;
 }
 
 int cli_fail(Cli *cli, const PmuxError *error) {

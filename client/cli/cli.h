@@ -54,8 +54,12 @@ int cli_connect(Cli *cli);
  */
 int cli_call(Cli *cli, const char *method, json_t *params, json_t **ret_result);
 
-/** cli_call_text() - the same, with the result as it came. @ret_text: owned by the caller. */
-int cli_call_text(Cli *cli, const char *method, json_t *params, char **ret_text);
+/** Gets a result as it came, which is borrowed. Returns the exit status. */
+typedef int (*CliTextFn)(Cli *cli, const char *result, void *userdata);
+
+/** cli_call_text() - the same for a long result, which is looked at where it was received: 'fn' asks the
+ * daemon nothing. Return: what it returns, or the exit status after a complaint. */
+int cli_call_text(Cli *cli, const char *method, json_t *params, CliTextFn fn, void *userdata);
 
 /** cli_call_quietly() - the same without the complaint: returns 0 or -errno. */
 int cli_call_quietly(Cli *cli, const char *method, json_t *params, json_t **ret_result,

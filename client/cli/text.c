@@ -64,6 +64,10 @@ char *text_of_name(const json_t *process) {
         return text;
 }
 
+bool text_needs_quotes(const char *word) {
+        return !*word || strpbrk(word, " \t'\"$&|;<>()*?[]#~`");
+}
+
 char *text_of_argv(const json_t *argv) {
         char *line = must(strdup("")), *word;
         size_t used = 0, n, i;
@@ -73,7 +77,7 @@ char *text_of_argv(const json_t *argv) {
         json_array_foreach(argv, i, item) {
                 word = text_of_bytes(item);
                 n = strlen(word);
-                plain = n > 0 && !strpbrk(word, " \t'\"$&|;<>()*?[]#~`");
+                plain = !text_needs_quotes(word);
                 line = must(realloc(line, used + n + 4)); /* a blank, two quotes, the end */
                 if (i > 0)
                         line[used++] = ' ';
@@ -124,6 +128,12 @@ static void describe_exit(FILE *out, const json_t *exit) {
                 (void)fprintf(out, " (%s)", cause);
 }
 
+char *text_of_age(char *buffer, size_t size, uint64_t since_usec, uint64_t now_usec) {
+        uint64_t age = since_usec < now_usec ? now_usec - since_usec : 0;
+
+        return format_duration(buffer, size, age / USEC_PER_SEC * USEC_PER_SEC);
+}
+
 char *text_of_status(const json_t *status, uint64_t now_usec) {
         const char *state = json_string_value(json_object_get(status, "state"));
         const json_t *exit = json_object_get(status, "exit"), *when;
@@ -135,8 +145,7 @@ char *text_of_status(const json_t *status, uint64_t now_usec) {
 
         when = json_object_get(status, over ? "end_usec" : "start_usec");
         since = json_is_integer(when) ? (uint64_t)MAX(json_integer_value(when), 0) : 0;
-        (void)format_duration(span, sizeof(span),
-                              since < now_usec ? (now_usec - since) / USEC_PER_SEC * USEC_PER_SEC : 0);
+        (void)text_of_age(span, sizeof(span), since, now_usec);
         if (!over && since > 0) { /* most of a long list: without the detour of a stream */
                 if (asprintf(&line, "%s for %s", state ? state : "unknown", span) < 0)
                         abort();
@@ -158,36 +167,24 @@ char *text_of_status(const json_t *status, uint64_t now_usec) {
 
 /* ---- tables ---- */
 
+#define TABLE_SIZE_FIRST (64 * 1024)
+
+/* The cells stand one behind the other, each with its '\0'. */
 struct TextTable {
         size_t n_columns;
-        char **cells; /* owned, each too */
         size_t n_cells;
+        char *cells; /* owned */
+        size_t used;
         size_t size;
+        size_t widths[];
 };
 
 TextTable *text_table_new(size_t n_columns) {
-        TextTable *table = calloc(1, sizeof(*table));
+        TextTable *table = calloc(1, sizeof(*table) + n_columns * sizeof(*table->widths));
 
         if (table)
                 table->n_columns = n_columns;
         return table;
-}
-
-int text_table_add(TextTable *table, char *cell) {
-        size_t size = MAX(table->size * 2, (size_t)64);
-        char **cells;
-
-        if (table->n_cells == table->size) {
-                cells = realloc(table->cells, size * sizeof(*cells));
-                if (!cells) {
-                        free(cell);
-                        return -ENOMEM;
-                }
-                table->cells = cells;
-                table->size = size;
-        }
-        table->cells[table->n_cells++] = cell;
-        return 0;
 }
 
 /* The locale is asked for once something depends on it: to load it takes as long as a short command does. */
@@ -237,41 +234,56 @@ static size_t text_width(const char *text, size_t most, size_t *ret_bytes) {
         return width;
 }
 
-static void print_row(const TextTable *table, size_t row, const size_t *widths, size_t limit) {
-        size_t used = 0, bytes, width;
-        const char *cell;
+void text_table_add_bytes(TextTable *table, const char *cell, size_t size) {
+        size_t bytes, width, *most = &table->widths[table->n_cells % table->n_columns];
+        char *place;
 
-        for (size_t c = 0; c < table->n_columns; c++) {
-                cell = table->cells[row * table->n_columns + c];
-                if (c + 1 == table->n_columns) {
-                        (void)text_width(cell, limit > 0 ? (limit > used ? limit - used : 0) : SIZE_MAX,
-                                         &bytes);
-                        (void)printf("%.*s\n", (int)bytes, cell);
-                        return;
-                }
-                width = text_width(cell, SIZE_MAX, &bytes);
-                (void)printf("%s%*s", cell, (int)(widths[c] - width + 2), "");
-                used += widths[c] + 2;
+        if (table->size - table->used <= size) {
+                table->size = MAX(MAX(table->size * 2, (size_t)TABLE_SIZE_FIRST), table->used + size + 1);
+                table->cells = must(realloc(table->cells, table->size));
         }
+        place = table->cells + table->used;
+        memcpy(place, cell, size);
+        place[size] = '\0';
+        table->used += size + 1;
+        table->n_cells++;
+        width = text_width(place, SIZE_MAX, &bytes);
+        *most = MAX(*most, width);
+}
+
+void text_table_add(TextTable *table, char *cell) {
+        text_table_add_bytes(table, cell, strlen(cell));
+        free(cell);
+}
+
+/* Returns the cell behind the row. */
+static const char *print_row(const TextTable *table, const char *cell, size_t limit) {
+        size_t used = 0, bytes, width;
+
+        for (size_t c = 0; c + 1 < table->n_columns; c++) {
+                width = text_width(cell, SIZE_MAX, &bytes);
+                (void)fwrite(cell, 1, bytes, stdout);
+                for (; width < table->widths[c] + 2; width++)
+                        (void)putc_unlocked(' ', stdout);
+                used += width;
+                cell += bytes + 1;
+        }
+        (void)text_width(cell, limit > 0 ? (limit > used ? limit - used : 0) : SIZE_MAX, &bytes);
+        (void)fwrite(cell, 1, bytes, stdout);
+        (void)putc_unlocked('\n', stdout);
+        return cell + strlen(cell) + 1;
 }
 
 void text_table_print(const TextTable *table, size_t width) {
-        size_t *widths = must(calloc(table->n_columns, sizeof(*widths))), w, bytes;
+        const char *cell = table->cells;
 
-        for (size_t i = 0; i < table->n_cells; i++) {
-                w = text_width(table->cells[i], SIZE_MAX, &bytes);
-                widths[i % table->n_columns] = MAX(widths[i % table->n_columns], w);
-        }
         for (size_t row = 0; row < table->n_cells / table->n_columns; row++)
-                print_row(table, row, widths, width);
-        free(widths);
+                cell = print_row(table, cell, width);
 }
 
 TextTable *text_table_free(TextTable *table) {
         if (!table)
                 return NULL;
-        for (size_t i = 0; i < table->n_cells; i++)
-                free(table->cells[i]);
         free(table->cells);
         free(table);
         return NULL;

@@ -11,6 +11,7 @@
 #include "client/cli/arguments.h"
 #include "client/cli/cli.h"
 #include "client/cli/exit-status.h"
+#include "client/cli/plain-row.h"
 #include "client/cli/target.h"
 #include "client/cli/text.h"
 #include "common/clock.h"
@@ -59,20 +60,46 @@ static char *number_cell(const json_t *number) {
         char *text = NULL;
 
         if (!json_is_integer(number) || json_integer_value(number) <= 0)
-                return strdup("-");
-        return asprintf(&text, "%lld", (long long)json_integer_value(number)) < 0 ? NULL : text;
+                text = strdup("-");
+        else if (asprintf(&text, "%lld", (long long)json_integer_value(number)) < 0)
+                text = NULL;
+        if (!text)
+                abort();
+        return text;
 }
 
 static void add_row(TextTable *table, const json_t *status, uint64_t now_usec) {
         json_t *pid = target_is_running(status) ? json_object_get(status, "pid") : NULL;
 
-        (void)text_table_add(table, number_cell(json_object_get(status, "id")));
-        (void)text_table_add(table, text_of_bytes(json_object_get(status, "name")));
-        (void)text_table_add(table, text_of_status(status, now_usec));
-        (void)text_table_add(table, number_cell(json_object_get(status, "run")));
-        (void)text_table_add(table, number_cell(pid));
-        (void)text_table_add(table, text_of_argv(json_object_get(status, "argv")));
+        text_table_add(table, number_cell(json_object_get(status, "id")));
+        text_table_add(table, text_of_bytes(json_object_get(status, "name")));
+        text_table_add(table, text_of_status(status, now_usec));
+        text_table_add(table, number_cell(json_object_get(status, "run")));
+        text_table_add(table, number_cell(pid));
+        text_table_add(table, text_of_argv(json_object_get(status, "argv")));
 }
+
+static void add_plain_row(TextTable *table, const PlainRow *row, uint64_t now_usec) {
+        static const PlainText none = { "-", 1 };
+        const PlainText *name = row->name.text ? &row->name : &none;
+        char status[80], span[64];
+        int n;
+
+        n = snprintf(status, sizeof(status), "running for %s",
+                     text_of_age(span, sizeof(span), row->start_usec, now_usec));
+        text_table_add_bytes(table, row->id.text, row->id.size);
+        text_table_add_bytes(table, name->text, name->size);
+        text_table_add_bytes(table, status, (size_t)n);
+        text_table_add_bytes(table, row->run.text, row->run.size);
+        text_table_add_bytes(table, row->pid.text, row->pid.size);
+        text_table_add_bytes(table, row->command, strlen(row->command));
+}
+
+/* What 'ps' was asked for. */
+typedef struct Listing {
+        char *filters[FILTERS_MAX]; /* borrowed */
+        size_t n_filters;
+} Listing;
 
 /* The next process of a list; the values of a thousand at a time would take ten times the room of their text,
  * and memory that was not used before is what a short program spends most of its time on. Return: new
@@ -81,7 +108,6 @@ static json_t *list_next(const char **p, const char *end) {
         json_error_t error;
         json_t *status;
 
-        *p += strspn(*p, " ,\n");
         if (**p == ']' || **p == '\0')
                 return NULL;
         status = json_loadb(*p, (size_t)(end - *p), JSON_DISABLE_EOF_CHECK | JSON_ALLOW_NUL, &error);
@@ -90,41 +116,59 @@ static json_t *list_next(const char **p, const char *end) {
 }
 
 /* Return: whether the text was a list to its end. */
-static bool print_list(Cli *cli, const char *text, char *const *filters, size_t n_filters) {
-        TextTable *table = text_table_new(ARRAY_SIZE(ps_columns));
+static bool print_list(Cli *cli, const char *text, const Listing *list, TextTable *table) {
         const char *p = strchr(text, '['), *end = text + strlen(text);
         uint64_t now_usec = clock_realtime_usec();
+        bool any = cli->json || list->n_filters > 0;
         json_t *status;
+        PlainRow row;
 
-        for (size_t i = 0; table && i < ARRAY_SIZE(ps_columns); i++)
-                (void)text_table_add(table, strdup(ps_columns[i]));
+        for (size_t i = 0; i < ARRAY_SIZE(ps_columns); i++)
+                text_table_add_bytes(table, ps_columns[i], strlen(ps_columns[i]));
         p = p ? p + 1 : end;
-        while ((status = list_next(&p, end))) {
-                bool wanted = table;
+        for (;;) {
+                bool wanted = true;
 
-                for (size_t f = 0; f < n_filters; f++)
-                        wanted &= filter_matches(status, filters[f]);
+                p += strspn(p, " ,\n");
+                if (!any && plain_row_read(&row, &p)) {
+                        add_plain_row(table, &row, now_usec);
+                        continue;
+                }
+                status = list_next(&p, end);
+                if (!status)
+                        break;
+                for (size_t f = 0; f < list->n_filters; f++)
+                        wanted &= filter_matches(status, list->filters[f]);
                 if (wanted && cli->json)
                         cli_emit(json_incref(status));
                 else if (wanted)
                         add_row(table, status, now_usec);
                 json_decref(status);
         }
-        if (table && !cli->json)
+        if (!cli->json)
                 text_table_print(table, terminal_width());
-        (void)text_table_free(table);
         return *p == ']';
+}
+
+static int on_list(Cli *cli, const char *text, void *userdata) {
+        TextTable *table = text_table_new(ARRAY_SIZE(ps_columns));
+        bool is_list;
+
+        if (!table)
+                return cli_out_of_memory();
+        is_list = print_list(cli, text, userdata, table);
+        (void)text_table_free(table);
+        return is_list ? STATUS_OK : cli_out_of_memory(); /* the daemon's JSON is sound */
 }
 
 int verb_ps(Cli *cli, int argc, char **argv) {
         static const struct option options[] = { { "all", no_argument, NULL, 'a' },
                                                  { "filter", required_argument, NULL, 'f' },
                                                  {} };
-        char *filters[FILTERS_MAX], *text = NULL;
         Arguments arguments;
-        size_t n_filters = 0;
+        Listing list = {};
         bool all = false;
-        int c, n, r;
+        int c, n;
 
         arguments_init(&arguments, cli, argc, argv, options, false);
         while ((c = arguments_next(&arguments)) != ARGUMENTS_END) {
@@ -136,20 +180,16 @@ int verb_ps(Cli *cli, int argc, char **argv) {
                 }
                 if (!filter_known(optarg))
                         return cli_usage(cli, "--filter takes state=, name= or id=, not '%s'", optarg);
-                if (n_filters == FILTERS_MAX)
+                if (list.n_filters == FILTERS_MAX)
                         return cli_usage(cli, "more than %d filters", FILTERS_MAX);
                 all |= strncmp(optarg, "state=", 6) ==
                        0; /* asking for a state is asking for all that are in it */
-                filters[n_filters++] = optarg;
+                list.filters[list.n_filters++] = optarg;
         }
         if (*arguments_rest(&arguments, &n))
                 return cli_usage(cli, "ps takes no targets; --filter name=GLOB picks some");
-        r = cli_call_text(cli, "list", json_pack("{s:b, s:o?}", "all", all, "fields", wanted_fields(cli)),
-                          &text);
-        if (r == 0 && !print_list(cli, text, filters, n_filters))
-                r = cli_out_of_memory(); /* the library has looked at all of it */
-        free(text);
-        return r;
+        return cli_call_text(cli, "list", json_pack("{s:b, s:o?}", "all", all, "fields", wanted_fields(cli)),
+                             on_list, &list);
 }
 
 /* ---- status ---- */
