@@ -128,9 +128,10 @@ int pattern_new(Pattern **ret_pattern, const void *text, size_t size, Error *ret
         pattern = calloc(1, sizeof(*pattern));
         if (!pattern || !compile_context() || !match_context())
                 return error_set_errno(reterr_error, ENOMEM, "cannot hold the pattern");
-        pattern->code = pcre2_compile(
-                text, size, PCRE2_MULTILINE | PCRE2_NEVER_UTF | PCRE2_AUTO_CALLOUT | PCRE2_USE_OFFSET_LIMIT,
-                &code, &offset, compile_context());
+        pattern->code = pcre2_compile(text, size,
+                                      PCRE2_MULTILINE | PCRE2_ALT_CIRCUMFLEX | PCRE2_NEVER_UTF |
+                                              PCRE2_AUTO_CALLOUT | PCRE2_USE_OFFSET_LIMIT,
+                                      &code, &offset, compile_context());
         if (!pattern->code && code == PCRE2_ERROR_HEAP_FAILED)
                 return error_set_errno(reterr_error, ENOMEM, "cannot hold the pattern");
         if (!pattern->code) {
