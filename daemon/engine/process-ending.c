@@ -3,15 +3,44 @@
 /* A program that ends closes its outputs one after the other, and a moment later it is reaped. To tell each
  * of these by itself is three turns of the loop, three commits and three times a client that is woken, all
  * while the kernel still takes the program down, on the same processor if there are few. So the end of an
- * output of a program that lives waits a millisecond for the program's own. */
+ * output of a program that lives waits a millisecond for the program's own, and for as long we are not woken
+ * by its other output, which most likely comes to its end too: it is looked at when the moment is over. */
 
 #include "daemon/engine/process-ending.h"
 
+#include <poll.h>
 #include <stdlib.h>
 
 #include "common/clock.h"
 #include "daemon/engine/limits.h"
 #include "daemon/engine/process.h"
+
+/* Output 'i' is not watched for a moment. What flows has its own times. */
+static void ending_hold(Process *process, unsigned i) {
+        ProcessOutput *output = &process->outputs[i];
+
+        if (output->fd < 0 || output->is_ending || output->flow || output->stage.n_left > 0 ||
+            !event_pending(&output->event, EV_READ, NULL))
+                return;
+        (void)event_del(&output->event);
+        output->is_held = true;
+}
+
+/* The moment is over. Return: whether output 'i' was held and is at its end as well. */
+static bool ending_release(Process *process, unsigned i) {
+        ProcessOutput *output = &process->outputs[i];
+        struct pollfd pollfd = { .fd = output->fd, .events = POLLIN };
+
+        if (!output->is_held)
+                return false;
+        output->is_held = false;
+        if (output->fd < 0)
+                return false;
+        if (poll(&pollfd, 1, 0) == 1 && pollfd.revents == POLLHUP)
+                return true;
+        process_output_watch(process, i);
+        return false;
+}
 
 /* Return: whether it will go off. */
 static bool endings_arm(ProcessHost *host, uint64_t now_usec) {
@@ -59,23 +88,33 @@ bool process_ending_begin(Process *process, unsigned i) {
                 return true;
         process->ending_usec = clock_monotonic_usec();
         list_append(&host->endings, &process->ending_link);
-        if (evtimer_pending(host->endings_timer, NULL) || endings_arm(host, process->ending_usec))
+        if (evtimer_pending(host->endings_timer, NULL) || endings_arm(host, process->ending_usec)) {
+                ending_hold(process, !i);
                 return true;
+        }
         process_ending_forget(process, i);
         return false;
 }
 
 void process_ending_finish(Process *process) {
         list_remove(&process->ending_link);
+        for (unsigned i = 0; i < 2; i++)
+                if (ending_release(process, i))
+                        process->outputs[i].is_ending = true;
         for (unsigned i = 2; i-- > 0;) /* stderr is closed last but found first */
                 if (process->outputs[i].is_ending)
                         process_output_end(process, i);
 }
 
 void process_ending_forget(Process *process, unsigned i) {
-        process->outputs[i].is_ending = false;
-        if (!process->outputs[!i].is_ending)
-                list_remove(&process->ending_link);
+        process->outputs[i].is_ending = process->outputs[i].is_held = false;
+        if (process->outputs[!i].is_ending)
+                return;
+        list_remove(&process->ending_link);
+        if (process->outputs[!i].is_held) {
+                process->outputs[!i].is_held = false;
+                process_output_watch(process, !i);
+        }
 }
 
 void process_ending_deinit(ProcessHost *host) {

@@ -140,21 +140,25 @@ static void outputs_block(Process *process) {
                 }
 }
 
-/* Return: 0; -1: no memory. */
-static int output_watch(Process *process, unsigned i) {
+void process_output_watch(Process *process, unsigned i) {
         ProcessOutput *output = &process->outputs[i];
 
+        if (output->fd < 0 || process->waits_for_disk || process->waits_for_reader)
+                return;               /* until they let it go on */
         if (output->stage.n_left > 0) /* of that the pipe says nothing */
                 event_active(&output->event, EV_READ, 0);
-        return event_add(&output->event, NULL);
+        if (event_add(&output->event, NULL) < 0) { /* out of memory: it waits as on a full disk */
+                process->waits_for_disk = true;
+                process->disk_retry_usec = clock_monotonic_usec() + DISK_RETRY_USEC;
+                process_arm_timer(process);
+        }
 }
 
 static void outputs_unblock(Process *process) {
         if (process->waits_for_disk || process->waits_for_reader)
                 return;
         for (unsigned i = 0; i < 2; i++)
-                if (process->outputs[i].fd >= 0)
-                        output_watch(process, i);
+                process_output_watch(process, i);
         if (process->exit_pending)
                 process_finish_exit(process);
 }
@@ -341,13 +345,7 @@ void process_outputs_start(Process *process) {
                                    output_on_readable, process);
                 if (process->is_adopted)
                         process_flow_adopt(process, i);
-                if (process->waits_for_disk || process->waits_for_reader)
-                        continue;                   /* until they let it go on */
-                if (output_watch(process, i) < 0) { /* out of memory: it waits as on a full disk */
-                        process->waits_for_disk = true;
-                        process->disk_retry_usec = clock_monotonic_usec() + DISK_RETRY_USEC;
-                        process_arm_timer(process);
-                }
+                process_output_watch(process, i);
         }
 }
 

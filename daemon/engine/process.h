@@ -103,6 +103,7 @@ typedef struct ProcessOutput {
         Source source;
         bool is_flowing;    /* the latest turn came soon and brought much */
         bool is_ending;     /* it is at its end, which is told in a moment */
+        bool is_held;       /* not watched for that moment, as the other one is at its end */
         uint32_t turn_usec; /* monotonic, cut: when output was last moved */
         OutputFlow *flow;   /* owned; NULL until it flows */
         OutputStage stage;
@@ -345,6 +346,8 @@ size_t process_output_left(const Process *process, unsigned i);
 /** process_output_turn() - what the loop does when an output is readable, or has been left to fill; private
  * to process-*.c. */
 void process_output_turn(Process *process, unsigned i);
+/** process_output_watch() - wait for bytes unless something holds them up; private to process-*.c. */
+void process_output_watch(Process *process, unsigned i);
 /** process_output_end() - record that an output is closed and let go of it; private to process-*.c. */
 void process_output_end(Process *process, unsigned i);
 /** process_exit_word() - how the latest run ended, as the exit record has it (docs/protocol.md, section 4).

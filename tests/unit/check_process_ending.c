@@ -69,6 +69,33 @@ START_TEST(an_output_that_ends_before_its_program_is_told_in_a_moment)
 }
 END_TEST
 
+START_TEST(for_that_moment_the_other_output_does_not_wake_us)
+{
+        close_output(1);
+        (void)fixture_turn();
+        ck_assert(!event_pending(&process->outputs[0].event, EV_READ, NULL));
+        ck_assert_int_eq(write(child->fds[1], "late", 4), 4);
+        await_closed(RUN_STDERR_CLOSED);
+        ck_assert(event_pending(&process->outputs[0].event, EV_READ, NULL));
+        (void)fixture_turn();
+        ck_assert_uint_eq(log_end(process->log), 4);
+        ck_assert(!is_closed(RUN_STDOUT_CLOSED));
+}
+END_TEST
+
+START_TEST(what_the_other_output_holds_comes_before_the_exit)
+{
+        close_output(1);
+        (void)fixture_turn();
+        ck_assert_int_eq(write(child->fds[1], "late", 4), 4);
+        close_output(0);
+        fake_child_exit(child, CLD_EXITED, 0);
+        (void)fixture_turn();
+        ck_assert(is_closed(BOTH_CLOSED | RUN_EXITED));
+        ck_assert_uint_eq(log_end(process->log), 4);
+}
+END_TEST
+
 START_TEST(with_the_end_of_its_program_it_is_told_at_once)
 {
         close_output(1);
@@ -134,6 +161,8 @@ static Suite *process_ending_suite(void) {
 
         tcase_add_checked_fixture(tcase, setup, teardown);
         tcase_add_test(tcase, an_output_that_ends_before_its_program_is_told_in_a_moment);
+        tcase_add_test(tcase, for_that_moment_the_other_output_does_not_wake_us);
+        tcase_add_test(tcase, what_the_other_output_holds_comes_before_the_exit);
         tcase_add_test(tcase, with_the_end_of_its_program_it_is_told_at_once);
         tcase_add_test(tcase, of_a_program_that_has_ended_it_is_told_at_once);
         tcase_add_test(tcase, a_tree_that_could_not_be_watched_is_tried_again);
