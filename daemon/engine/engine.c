@@ -30,6 +30,7 @@
 #define LISTENERS_MAX 16
 #define DESCRIPTORS_MAX 20000
 #define CHORES_DELAY_USEC 2000
+#define REST_DELAY_USEC 100000 /* without a turn, until the registry's log is emptied */
 /* Of free memory so much is kept: the pages of a long answer would each have to be touched anew for the next.
  */
 #define KEPT_BYTES (1024 * 1024)
@@ -41,6 +42,7 @@ typedef struct Engine {
         TreeRoot *tree_root;                /* owned */
         struct event *tree_event;           /* owned */
         struct event *chores;               /* owned */
+        struct event *rest;                 /* owned */
         Listener *listeners[LISTENERS_MAX]; /* owned */
         Supervisor supervisor;
         ClientSet clients;
@@ -225,6 +227,23 @@ static void engine_do_chore(Engine *engine) {
                 (void)event_del(engine->chores); /* it may have been set anew meanwhile */
 }
 
+/* Emptying the registry's log waits for the disk for some milliseconds: each turn puts it off, until the log
+ * is so long that a commit does it. Once it was done nothing wakes us. */
+static void engine_schedule_rest(Engine *engine) {
+        const struct timeval delay = { .tv_usec = REST_DELAY_USEC };
+
+        if (registry_wants_checkpoint(engine->supervisor.registry))
+                (void)event_add(engine->rest, &delay);
+}
+
+static void engine_on_rest(evutil_socket_t fd, short what, void *userdata) {
+        Engine *engine = userdata;
+
+        (void)fd;
+        (void)what;
+        registry_checkpoint(engine->supervisor.registry);
+}
+
 /* Everything that this turn decided is stored, then told. Return: whether there is more to do at once. */
 static bool engine_finish_turn(Engine *engine) {
         Error error = {};
@@ -253,6 +272,7 @@ static bool engine_finish_turn(Engine *engine) {
         keeper_link_flush(engine->link);
         client_set_reap(&engine->clients);
         engine_schedule_chores(engine);
+        engine_schedule_rest(engine);
         return readers_are_due(&engine->requests.readers) || !list_empty(&engine->clients.ready);
 }
 
@@ -333,6 +353,9 @@ static int engine_start(Engine *engine, const char *socket_path, const char *sta
                 return error_set_errno(reterr_error, ENOMEM, "cannot make an event loop");
         engine->chores = evtimer_new(engine->base, engine_on_chores, engine);
         if (!engine->chores || event_priority_set(engine->chores, PRIORITIES - 1) < 0)
+                return error_set_errno(reterr_error, ENOMEM, "cannot make an event loop");
+        engine->rest = evtimer_new(engine->base, engine_on_rest, engine);
+        if (!engine->rest || event_priority_set(engine->rest, PRIORITIES - 1) < 0)
                 return error_set_errno(reterr_error, ENOMEM, "cannot make an event loop");
         r = client_set_init(&engine->clients, engine->base, &client_ops, engine);
         if (r < 0)

@@ -87,6 +87,15 @@ bool registry_dirty(const Registry *registry) {
         return store_dirty(registry->store);
 }
 
+bool registry_wants_checkpoint(const Registry *registry) {
+        return store_wants_checkpoint(registry->store);
+}
+
+void registry_checkpoint(Registry *registry) {
+        if (!store_dirty(registry->store))
+                store_checkpoint(registry->store);
+}
+
 /* --- processes --- */
 
 int registry_add_process(Registry *registry, RegistryProcess *process, Error *reterr_error) {

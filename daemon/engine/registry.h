@@ -85,6 +85,11 @@ DEFINE_CLEANUP(Registry *, registry_free);
 int registry_commit(Registry *registry, Error *reterr_error);
 bool registry_dirty(const Registry *registry); /* whether a transaction is open */
 
+/** registry_wants_checkpoint(), registry_checkpoint() - whether its log is long, and what shortens it: takes
+ * some milliseconds, so that it is done when there is nothing else to do. */
+bool registry_wants_checkpoint(const Registry *registry);
+void registry_checkpoint(Registry *registry);
+
 /** registry_load() - every process with its latest run (NULL if none), by id. Stops at the first non-zero
  * return of fn, which is returned. */
 int registry_load(Registry *registry, RegistryProcessFn fn, void *userdata, Error *reterr_error);

@@ -15,8 +15,8 @@
 #include "daemon/engine/store-private.h"
 #include "daemon/engine/store-wal.h"
 
-#define CHECKPOINT_PAGES 512
-#define WAL_BYTES (3 * 1024 * 1024)
+#define CHECKPOINT_PAGES 1024
+#define WAL_BYTES (5 * 1024 * 1024)
 #define CACHE_PAGES 64
 #define BUSY_MSEC 1000
 #define HEADER_SIZE 100 /* of a database file: magic, at 16 the page size, at 28 the number of pages */
@@ -145,21 +145,32 @@ static void store_allot_wal(Store *store) {
                 (void)fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, WAL_BYTES);
 }
 
+/* In place of SQLite's automatic checkpoint, which tells nobody how long the log is. */
+static int store_on_commit(void *userdata, sqlite3 *db, const char *name, int n_log_pages) {
+        Store *store = userdata;
+
+        store->n_log_pages = (uint32_t)n_log_pages;
+        if (n_log_pages >= CHECKPOINT_PAGES &&
+            sqlite3_wal_checkpoint_v2(db, name, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL) == SQLITE_OK)
+                store->n_log_pages = 0;
+        return SQLITE_OK; /* what was committed is, and the next one tries again */
+}
+
 static int store_set_up(Store *store, Error *reterr_error) {
         int chunk = STORE_CHUNK_BYTES;
         char sql[256];
         int r;
 
-        (void)snprintf(
-                sql, sizeof(sql),
-                "PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=%d; PRAGMA journal_size_limit=%d;"
-                "PRAGMA cache_size=%d; PRAGMA cache_spill=OFF; PRAGMA temp_store=MEMORY;"
-                "PRAGMA foreign_keys=ON",
-                CHECKPOINT_PAGES, WAL_BYTES, CACHE_PAGES);
+        (void)snprintf(sql, sizeof(sql),
+                       "PRAGMA synchronous=NORMAL; PRAGMA journal_size_limit=%d;"
+                       "PRAGMA cache_size=%d; PRAGMA cache_spill=OFF; PRAGMA temp_store=MEMORY;"
+                       "PRAGMA foreign_keys=ON",
+                       WAL_BYTES, CACHE_PAGES);
         r = store_exec(store, sql, reterr_error);
         if (r < 0)
                 return r;
         (void)sqlite3_file_control(store->db, "main", SQLITE_FCNTL_CHUNK_SIZE, &chunk);
+        (void)sqlite3_wal_hook(store->db, store_on_commit, store);
         r = store_prepare(store, "BEGIN IMMEDIATE", &store->own.begin, reterr_error);
         if (r < 0)
                 return r;

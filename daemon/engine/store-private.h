@@ -9,6 +9,7 @@
 
 #define STORE_PAGE_SIZE 4096
 #define STORE_CHUNK_BYTES (256 * 1024)
+#define STORE_LONG_LOG_PAGES 128 /* emptying it waits for the disk twice, however short it is */
 
 typedef struct OwnStatements {
         StoreStatement *begin;      /* owned */
@@ -25,6 +26,7 @@ struct Store {
         StoreStatement **statements; /* owned, each; NULL until first used */
         OwnStatements own;
         uint32_t n_pages_allotted; /* 0: not known */
+        uint32_t n_log_pages;      /* in the write-ahead log at the latest commit; 0: it was emptied since */
         bool open;                 /* a transaction is */
         int failed;                /* -errno of what rolled the turn's transaction back */
         Error failure;             /* and the sentence */

@@ -11,8 +11,8 @@
 #include "daemon/engine/store-private.h"
 
 /* How a full disk is survived. Three things may need new blocks, and each gets them ahead of its need:
- *   - the write-ahead log: its blocks are allotted at open, and it is emptied (checkpoint) long before it has
- *     used them up, so that it never grows but for a transaction of its own size;
+ *   - the write-ahead log: its blocks are allotted at open, and it is emptied (checkpoint) when there is
+ *     time, or long before it has used them up, so that it never grows but for a transaction of its own size;
  *   - the database file: grows in chunks, and always before the commit that needs it, so that a checkpoint
  *     finds its blocks there. Otherwise a commit would succeed that no checkpoint could ever carry out, and
  *     the log would fill up;
@@ -263,6 +263,25 @@ void store_rollback(Store *store) {
         store->open = false;
         store->failed = 0;
         store->n_pages_allotted = 0;
+}
+
+bool store_wants_checkpoint(const Store *store) {
+        return store->n_log_pages >= STORE_LONG_LOG_PAGES;
+}
+
+/* The first commit after that begins the log anew, and waits for the disk until the log's head is there. So
+ * there is one now, of nothing new. */
+void store_checkpoint(Store *store) {
+        int n_pages = 0, n_done = -1;
+        char sql[64];
+
+        assert(!store->open);
+        store->n_log_pages = 0; /* where it fails, the next commit says how long the log is */
+        (void)sqlite3_wal_checkpoint_v2(store->db, NULL, SQLITE_CHECKPOINT_PASSIVE, &n_pages, &n_done);
+        if (n_done != n_pages)
+                return;
+        (void)snprintf(sql, sizeof(sql), "PRAGMA user_version=%u", store->config->n_migrations);
+        (void)sqlite3_exec(store->db, sql, NULL, NULL, NULL);
 }
 
 bool store_dirty(const Store *store) {

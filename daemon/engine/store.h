@@ -77,6 +77,12 @@ void store_rollback(Store *store);
 bool store_dirty(
         const Store *store); /* a transaction is open, or failed and store_commit() has not said so */
 
+/** store_wants_checkpoint() - whether it pays to empty the log when there is time: a commit that finds it too
+ * long does so by itself, which takes some milliseconds. */
+bool store_wants_checkpoint(const Store *store);
+/** store_checkpoint() - empty the log into the database, as far as that can be done; not in a transaction. */
+void store_checkpoint(Store *store);
+
 /** store_extend() - allot disk blocks for 'n_pages' more pages. Return: 0; -ENOSPC. */
 int store_extend(Store *store, unsigned n_pages);
 /** store_n_free() - unused pages within the file, which new rows take first. Return: their number or -errno.

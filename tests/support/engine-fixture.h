@@ -81,6 +81,7 @@ static void fixture_free_engine(void) {
         (void)tree_root_free(engine.tree_root);
         (void)keeper_link_free(engine.link);
         event_free(engine.chores);
+        event_free(engine.rest);
         event_base_free(engine.base);
 }
 

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "daemon/engine/registry.h"
@@ -105,6 +106,44 @@ START_TEST(transactions_of_all_sizes_are_there_again)
 }
 END_TEST
 
+static void commit_number(uint64_t number) {
+        char text[32];
+
+        (void)snprintf(text, sizeof(text), "%llu", (unsigned long long)number);
+        ck_assert_int_eq(registry_set_meta(registry, "a", text, NULL), 0);
+        ck_assert_int_eq(registry_commit(registry, NULL), 0);
+}
+
+START_TEST(a_long_log_is_emptied_when_there_is_time_or_else_by_a_commit)
+{
+        char wal[SCRATCH_MAX + 32], *text;
+        uint64_t n = 0;
+        struct stat st;
+
+        (void)snprintf(wal, sizeof(wal), "%s-wal", path);
+        ck_assert(!registry_wants_checkpoint(registry));
+        while (!registry_wants_checkpoint(registry) && n < 1000)
+                commit_number(++n);
+        ck_assert(registry_wants_checkpoint(registry));
+        ck_assert_int_eq(registry_set_meta(registry, "b", "1", NULL), 0);
+        registry_checkpoint(registry); /* not in a transaction */
+        ck_assert(registry_wants_checkpoint(registry));
+        ck_assert_int_eq(registry_commit(registry, NULL), 0);
+        registry_checkpoint(registry);
+        ck_assert(!registry_wants_checkpoint(registry));
+        commit_number(++n);
+        ck_assert(!registry_wants_checkpoint(registry)); /* it began anew */
+        for (unsigned i = 0; i < 3000; i++)
+                commit_number(++n);
+        ck_assert_int_eq(stat(wal, &st), 0);
+        ck_assert_int_lt(st.st_size, 5 * 1024 * 1024);
+        reopen();
+        ck_assert_int_eq(registry_get_meta(registry, "a", &text, NULL), 1);
+        ck_assert_uint_eq(strtoull(text, NULL, 10), n);
+        free(text);
+}
+END_TEST
+
 static Suite *store_wal_suite(void) {
         Suite *suite = suite_create("store-wal");
         TCase *tcase = tcase_create("log");
@@ -112,6 +151,7 @@ static Suite *store_wal_suite(void) {
         tcase_add_checked_fixture(tcase, setup, teardown);
         tcase_add_test(tcase, a_transaction_is_one_write);
         tcase_add_test(tcase, transactions_of_all_sizes_are_there_again);
+        tcase_add_test(tcase, a_long_log_is_emptied_when_there_is_time_or_else_by_a_commit);
         suite_add_tcase(suite, tcase);
         return suite;
 }
