@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/bytes.h"
 #include "common/clock.h"
+#include "common/json-text.h"
 #include "daemon/engine/limits.h"
 
 static int compare_id(const void *a, const void *b) {
@@ -89,48 +89,57 @@ static void supervisor_on_change(Process *process, unsigned changed, void *userd
                 supervisor_consider_removal(supervisor, process);
 }
 
-static json_t *supervisor_event_json(const Process *process, const char *type) {
-        json_t *object;
-
-        object = json_pack("{s:s, s:I, s:o, s:I}", "type", type, "id", (json_int_t)process->id, "name",
-                           bytes_string_to_json(process->config.name), "run", (json_int_t)process->run.run);
-        if (!object)
-                return NULL;
-        if (strcmp(type, "exited") == 0 && process->run.exit.known) {
-                const ExitRecord *exit = &process->run.exit;
-
-                (void)json_object_set_new(object, "code",
-                                          exit->code >= 0 ? json_integer(exit->code) : json_null());
-                (void)json_object_set_new(object, "signal",
-                                          exit->signal ? json_integer(exit->signal) : json_null());
-                (void)json_object_set_new(object, "cause", json_string(exit->cause));
-        } else if (strcmp(type, "started") == 0)
-                (void)json_object_set_new(object, "pid", json_integer(process->run.pid));
-        else if (strcmp(type, "failed") == 0)
-                (void)json_object_set_new(
-                        object, "message",
-                        json_string(process->spawn_error ? process->spawn_error->text : ""));
-        return object;
+static void event_add_exit(JsonText *text, const ExitRecord *exit) {
+        json_text_literal(text, ",\"code\":");
+        if (exit->code >= 0)
+                json_text_number(text, (uint64_t)exit->code);
+        else
+                json_text_literal(text, "null");
+        json_text_literal(text, ",\"signal\":");
+        if (exit->signal != 0)
+                json_text_number(text, (uint64_t)exit->signal);
+        else
+                json_text_literal(text, "null");
+        json_text_literal(text, ",\"cause\":");
+        json_text_bytes(text, exit->cause);
 }
 
-static void supervisor_add_event(Supervisor *supervisor, json_t *object) {
-        uint64_t seq, now = clock_realtime_usec();
-        Error error = {};
-        char *text;
-        int r;
-
-        text = object ? json_dumps(object, JSON_COMPACT) : NULL;
-        json_decref(object);
-        if (!text)
-                return; /* out of memory: whoever follows sees the state in the next list */
-        r = registry_add_event(supervisor->registry, now, text, &seq, &error);
-        free(text);
-        supervisor_check(supervisor, r, &error);
-        supervisor->ops->on_event(supervisor->userdata);
+/* A start with its end is five events: they are written as text, as values that are made, looked up and freed
+ * would take longer than the registry does. */
+static void supervisor_event_text(JsonText *text, const Process *process, const char *type) {
+        json_text_literal(text, "{\"type\":");
+        json_text_bytes(text, type);
+        json_text_literal(text, ",\"id\":");
+        json_text_number(text, process->id);
+        json_text_literal(text, ",\"name\":");
+        json_text_bytes(text, process->config.name);
+        json_text_literal(text, ",\"run\":");
+        json_text_number(text, process->run.run);
+        if (strcmp(type, "exited") == 0 && process->run.exit.known)
+                event_add_exit(text, &process->run.exit);
+        else if (strcmp(type, "started") == 0) {
+                json_text_literal(text, ",\"pid\":");
+                json_text_number(text, (uint64_t)process->run.pid);
+        } else if (strcmp(type, "failed") == 0) {
+                json_text_literal(text, ",\"message\":");
+                json_text_bytes(text, process->spawn_error ? process->spawn_error->text : "");
+        }
+        json_text_raw(text, "}", 2); /* with the NUL */
 }
 
 static void supervisor_on_event(Process *process, const char *type, void *userdata) {
-        supervisor_add_event(userdata, supervisor_event_json(process, type));
+        CLEANUP(json_text_deinit) JsonText text = {};
+        uint64_t seq, now = clock_realtime_usec();
+        Supervisor *supervisor = userdata;
+        Error error = {};
+        int r;
+
+        supervisor_event_text(&text, process, type);
+        if (json_text_failed(&text))
+                return; /* out of memory: whoever follows sees the state in the next list */
+        r = registry_add_event(supervisor->registry, now, text.data, &seq, &error);
+        supervisor_check(supervisor, r, &error);
+        supervisor->ops->on_event(supervisor->userdata);
 }
 
 static int supervisor_load_config(Process *process, char **ret_text, void *userdata) {
