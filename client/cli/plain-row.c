@@ -80,7 +80,7 @@ static bool take_member(const char **p, PlainRow *row) {
         if (take(p, "\"name\":"))
                 return take_string(p, &row->name);
         if (take(p, "\"state\":"))
-                return take(p, "\"running\"");
+                return row->is_running = take(p, "\"running\"");
         if (take(p, "\"run\":"))
                 return take_number(p, &row->run);
         if (take(p, "\"pid\":"))
@@ -96,6 +96,7 @@ bool plain_row_read(PlainRow *ret_row, const char **p) {
         const char *now = *p;
 
         ret_row->id = ret_row->name = ret_row->run = ret_row->pid = (PlainText){};
+        ret_row->is_running = false;
         ret_row->start_usec = 0;
         ret_row->command[0] = '\0';
         if (!take(&now, "{"))
@@ -104,8 +105,8 @@ bool plain_row_read(PlainRow *ret_row, const char **p) {
                 if (!take_member(&now, ret_row))
                         return false;
         while (take(&now, ","));
-        if (!take(&now, "}") || !ret_row->id.text || !ret_row->run.text || !ret_row->pid.text ||
-            ret_row->start_usec == 0 || !*ret_row->command)
+        if (!take(&now, "}") || !ret_row->is_running || !ret_row->id.text || !ret_row->run.text ||
+            !ret_row->pid.text || ret_row->start_usec == 0 || !*ret_row->command)
                 return false;
         *p = now;
         return true;

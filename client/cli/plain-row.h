@@ -19,6 +19,7 @@ typedef struct PlainText {
 
 typedef struct PlainRow {
         PlainText id, name, run, pid;
+        bool is_running; /* always, of one that was read */
         uint64_t start_usec;
         char command[PLAIN_COMMAND_SIZE]; /* as text_of_argv() has it */
 } PlainRow;

@@ -53,6 +53,7 @@ static const char *const others[] = {
         "{}",
         PROCESS("\"state\":\"exited\",\"argv\":[\"x\"],"),
         PROCESS("\"state\":\"running\","),
+        PROCESS("\"argv\":[\"x\"],"),
         COMMAND("[]"),
         COMMAND("[\"\"]"),
         COMMAND("[\"sh\",\"-c\",\"a b\"]"),
