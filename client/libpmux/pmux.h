@@ -13,7 +13,8 @@
  * use the functions that end in _start, whose outcome comes through callbacks. Both may be mixed.
  *
  * Callbacks run inside pmux_dispatch() and the blocking functions, never on another thread. They may start
- * calls and streams and free their own object; they must not call blocking functions or pmux_close(). A Pmux
+ * calls and streams and free their own object; they must not call blocking functions, pmux_dispatch(),
+ * pmux_turn() or pmux_close(): what they are given may stand where the next answer is received. A Pmux
  * belongs to one thread at a time; different ones are independent.
  *
  * Parameters and results are JSON texts as docs/protocol.md describes them for each method. Strings that come
