@@ -29,11 +29,13 @@
         (256 * 1024) /* the clock is looked at so often, were each item to read all the data                 \
                       */
 #define CALLBACKS_MAX 256
+#define REPEATS_MAX 65535u /* of PCRE2 */
 #define NO_PLACE UINT64_MAX
 
 struct Pattern {
         pcre2_code *code; /* owned */
         uint32_t behind;  /* bytes before a place that may be looked at */
+        uint32_t again;   /* the last places that are tried again in any case */
         uint32_t n_groups;
         uint32_t places;    /* to try in one call; 0: all */
         uint64_t wants;     /* position of the first byte that is needed */
@@ -118,6 +120,25 @@ static uint32_t count_lookbehinds(const char *text, size_t size) {
         return n;
 }
 
+/* PCRE2 does not say that it came to the end where a '.' that stands for any byte, or \C, is wanted n times
+ * at the very begin of a match, and there are fewer bytes. Return: no less than n - 1 for each. */
+static uint32_t count_repeats(const char *text, size_t size) {
+        bool may_be_any = false;
+        uint32_t most = 0, n;
+
+        for (size_t i = 0; i + 1 < size; i++) {
+                may_be_any |= memcmp(text + i, "(?", 2) == 0 || memcmp(text + i, "\\C", 2) == 0;
+                if (text[i] != '{')
+                        continue;
+                n = 0;
+                for (size_t k = i + 1; k < size && (text[k] == ' ' || (text[k] >= '0' && text[k] <= '9'));
+                     k++)
+                        n = text[k] == ' ' ? n : MIN(n * 10 + (uint32_t)(text[k] - '0'), REPEATS_MAX);
+                most = MAX(most, n);
+        }
+        return may_be_any && most > 0 ? most - 1 : 0;
+}
+
 int pattern_new(Pattern **ret_pattern, const void *text, size_t size, Error *reterr_error) {
         CLEANUP(pattern_free) Pattern *pattern = NULL;
         uint8_t message[160];
@@ -142,6 +163,7 @@ int pattern_new(Pattern **ret_pattern, const void *text, size_t size, Error *ret
         (void)pcre2_pattern_info(pattern->code, PCRE2_INFO_MAXLOOKBEHIND, &number);
         pattern->behind = number * MAX(count_lookbehinds(text, size), 1u) +
                           2; /* ^ may look at a newline of two bytes */
+        pattern->again = count_repeats(text, size);
         (void)pcre2_pattern_info(pattern->code, PCRE2_INFO_CAPTURECOUNT, &number);
         pattern->n_groups = number + 1;
         pattern_restart(pattern);
@@ -289,7 +311,9 @@ int pattern_feed(Pattern *pattern, const uint8_t *data, size_t size, uint64_t us
                 return pattern_too_many_steps(reterr_error);
         if (r == MATCH_MORE) {
                 pattern_account(pattern, size);
-                pattern->start = pattern->partial != NO_PLACE ? pattern->partial : pattern->wants + size;
+                pattern->start = pattern->wants + size;
+                pattern->start -= MIN(pattern->start, pattern->again);
+                pattern->start = MIN(pattern->start, pattern->partial);
                 pattern->partial = NO_PLACE;
                 if (pattern->start > pattern->wants + pattern->behind)
                         pattern->wants = pattern->start - pattern->behind;
