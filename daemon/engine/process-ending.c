@@ -8,7 +8,6 @@
 
 #include "daemon/engine/process-ending.h"
 
-#include <poll.h>
 #include <stdlib.h>
 
 #include "common/clock.h"
@@ -29,14 +28,11 @@ static void ending_hold(Process *process, unsigned i) {
 /* The moment is over. Return: whether output 'i' was held and is at its end as well. */
 static bool ending_release(Process *process, unsigned i) {
         ProcessOutput *output = &process->outputs[i];
-        struct pollfd pollfd = { .fd = output->fd, .events = POLLIN };
 
         if (!output->is_held)
                 return false;
         output->is_held = false;
-        if (output->fd < 0)
-                return false;
-        if (poll(&pollfd, 1, 0) == 1 && pollfd.revents == POLLHUP)
+        if (process_output_is_at_end(process, i))
                 return true;
         process_output_watch(process, i);
         return false;

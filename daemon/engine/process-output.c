@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -53,35 +54,6 @@ void process_outputs_close(Process *process) {
                         output_forget(process, i);
 }
 
-void process_drain_outputs(Process *process) {
-        size_t n;
-        int r;
-
-        for (unsigned i = 0; i < 2; i++)
-                while (process->outputs[i].fd >= 0) {
-                        r = process_output_read(process, i, PIPE_FULL, &n);
-                        if (r == 0 && n == 0)
-                                process_output_end(process, i);
-                        else if (r < 0)
-                                break;
-                }
-}
-
-void process_outputs_finish(Process *process) {
-        size_t n;
-        int r;
-
-        for (unsigned i = 0; i < 2; i++) {
-                if (process->outputs[i].fd < 0 || process->exit_pending)
-                        continue;
-                r = process_output_read(process, i, PIPE_FULL, &n);
-                if (r == 0 && n == 0)
-                        process_output_end(process, i);
-                else if (r == 0)
-                        process_grown(process);
-        }
-}
-
 size_t process_output_left(const Process *process, unsigned i) {
         const ProcessOutput *output = &process->outputs[i];
         int n = 0;
@@ -125,6 +97,29 @@ int process_collect_outputs(Process *process, Error *reterr_error) {
         return 0;
 }
 
+bool process_output_is_at_end(const Process *process, unsigned i) {
+        const ProcessOutput *output = &process->outputs[i];
+        struct pollfd pollfd = { .fd = output->fd, .events = POLLIN };
+
+        return output->fd >= 0 && output->stage.n_left == 0 && poll(&pollfd, 1, 0) == 1 &&
+               pollfd.revents == POLLHUP;
+}
+
+int process_drain_outputs(Process *process) {
+        size_t total = 0;
+        int r = process->exit_pending ? -EBUSY : 0;
+
+        for (unsigned i = 0; i < 2 && r == 0; i++) {
+                if (!process_output_is_at_end(process, i))
+                        r = output_collect(process, i, &total);
+                if (process_output_is_at_end(process, i))
+                        process_output_end(process, i);
+        }
+        if (total > 0)
+                process_grown(process);
+        return r;
+}
+
 void process_abandon_outputs(Process *process) {
         if ((process->run.ended & RUN_EMPTY) && !process_is_over(process)) {
                 process_outputs_close(process);
@@ -161,6 +156,8 @@ static void outputs_unblock(Process *process) {
                 process_output_watch(process, i);
         if (process->exit_pending)
                 process_finish_exit(process);
+        else if (process->run.ended & RUN_EMPTY)
+                process_changed(process, 0); /* a restart waits until all of this run is in the log */
 }
 
 static bool has_lossless_reader(const Process *process) {

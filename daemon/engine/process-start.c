@@ -199,8 +199,8 @@ int process_start(Process *process, Error *reterr_error) {
         Log *log;
         int r;
 
-        if (!process_is_alive(process) && (process->run.ended & RUN_EMPTY) && !process->exit_pending)
-                process_drain_outputs(process); /* its end may not have been read yet */
+        if (!process_is_alive(process) && (process->run.ended & RUN_EMPTY))
+                (void)process_drain_outputs(process); /* its end may not have been read yet */
         if (process_is_alive(process) || !process_is_over(process))
                 return error_set(reterr_error, ERROR_WRONG_STATE, "process %" PRIu64 " is %s", process->id,
                                  process_is_alive(process) ? process_state_name(process->state)
@@ -364,7 +364,7 @@ void process_on_exited(Process *process, const KeeperMessage *message) {
         process_finish_exit(process);
         process_check_tree(process);
         if (process->run.ended & RUN_EMPTY)
-                process_outputs_finish(process);
+                (void)process_drain_outputs(process);
         if (is_news)
                 process_outputs_start(process); /* of what had ended before we heard that it runs */
 }

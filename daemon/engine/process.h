@@ -326,12 +326,10 @@ int process_transit(Process *process, ProcessEvent event);
 /** process_outputs_start(), process_outputs_close() - watch the pipes; close what is left of them. */
 void process_outputs_start(Process *process);
 void process_outputs_close(Process *process);
-/** process_outputs_finish() - the tree is empty and its exit logged: see whether the pipes are at their end,
- * as they are unless a stranger holds them or there is more in them. */
-void process_outputs_finish(Process *process);
-/** process_drain_outputs() - the tree is empty: log what its pipes hold, up to their end unless a stranger
- * holds them. */
-void process_drain_outputs(Process *process);
+/** process_drain_outputs() - the tree is empty: log what the outputs hold by now, and tell of those that are
+ * at their end. They are not only if a stranger holds them. Return: 0; -EBUSY: the process waits for a reader
+ * or the disk, so that something of it is not in the log yet. */
+int process_drain_outputs(Process *process);
 /** process_collect_outputs() - log what the pipes hold now. Return: 0; -EAGAIN (WOULD_BLOCK): the process
  * waits for a reader or the disk. */
 int process_collect_outputs(Process *process, Error *reterr_error);
@@ -340,6 +338,9 @@ int process_collect_outputs(Process *process, Error *reterr_error);
 void process_abandon_outputs(Process *process);
 /** process_output_read() - move what the pipe holds into the log; private to process-*.c. */
 int process_output_read(Process *process, unsigned i, size_t max, size_t *ret_n);
+/** process_output_is_at_end() - nothing is in an output, and nobody is left who could write to it; private to
+ * process-*.c. */
+bool process_output_is_at_end(const Process *process, unsigned i);
 /** process_output_left() - bytes of an output that are not yet in the log; 0 if it is closed; private to
  * process-*.c. */
 size_t process_output_left(const Process *process, unsigned i);

@@ -144,8 +144,8 @@ static int restart_go_on(Wait *wait, Process *process) {
                                 process->id);
                 return wait_answer(wait, NULL, &error);
         }
-        if (process->exit_pending)
-                return 0;
+        if (process_drain_outputs(process) < 0)
+                return 0; /* what its last run wrote is to be in the log first */
         process_abandon_outputs(process);
         r = process_start(process, &error);
         if (r >= 0) {
