@@ -94,10 +94,13 @@ static int daemon_stop_check(Wait *wait) {
         for (size_t i = 0; i < wait->n; i++)
                 if (wait->targets[i].process && !process_stop_finished(wait->targets[i].process))
                         return 0;
-        for (size_t i = 0; i < wait->n;
-             i++) /* what they wrote last goes into their logs now, whoever has not read on */
-                if (wait->targets[i].process)
-                        process_lift_claims(wait->targets[i].process);
+        /* What was written last goes into the logs now, whoever has not read on, also of what had ended
+         * before. */
+        LIST_FOREACH(Process, process, &wait->host->supervisor->processes, link)
+                if (!process_is_over(process)) {
+                        process_lift_claims(process);
+                        (void)process_drain_outputs(process);
+                }
         wait->host->stopping = true;
         return wait_answer(wait, json_object(), NULL);
 }

@@ -143,6 +143,32 @@ START_TEST(a_stranger_that_writes_on_and_on_holds_nobody_up)
 }
 END_TEST
 
+/* What is not in the log when the keeper is told is lost. */
+START_TEST(a_daemon_stops_when_all_that_was_written_is_logged)
+{
+        if (_i == 0)
+                end_but_for_the_tree(100000);
+        else if (_i == 1) {
+                end_but_for_the_tree(0);
+                process_output_watch(process, 0);
+                fill_log();
+        } else {
+                child->name[0] = 'c'; /* nothing lives on: there is nothing to stop */
+                fill_log();
+                fake_child_exit(child, CLD_EXITED, 0);
+                fixture_settle(&client);
+                ck_assert(process->exit_pending && (process->run.ended & RUN_EMPTY));
+        }
+        (void)ask_by(&client, "daemon-stop", "{\"grace_usec\":0}");
+        for (unsigned i = 0; i < 100 && !engine.told_keeper; i++)
+                (void)fixture_turn();
+        ck_assert(engine.told_keeper);
+        ck_assert_uint_eq(log_size(), n_written);
+        ck_assert(process->run.ended & RUN_LOGGED_EXIT);
+        process_output_watch(process, 0);
+}
+END_TEST
+
 static Suite *process_output_suite(void) {
         Suite *suite = suite_create("process-output");
         TCase *tcase = tcase_create("over");
@@ -151,6 +177,7 @@ static Suite *process_output_suite(void) {
         tcase_add_loop_test(tcase, what_a_tree_wrote_last_is_logged_before_it_runs_anew, 0, 2);
         tcase_add_test(tcase, it_runs_anew_when_a_reader_has_let_all_of_it_into_the_log);
         tcase_add_loop_test(tcase, a_stranger_that_writes_on_and_on_holds_nobody_up, 0, 2);
+        tcase_add_loop_test(tcase, a_daemon_stops_when_all_that_was_written_is_logged, 0, 3);
         suite_add_tcase(suite, tcase);
         return suite;
 }
