@@ -331,8 +331,11 @@ static void process_fill_exit(Process *process, const KeeperMessage *message) {
 
 void process_begin_exit(Process *process) {
         process_drop_stdin(process);
-        for (unsigned i = 0; i < 2; i++)
+        for (unsigned i = 0; i < 2; i++) {
                 process->exit_left[i] = process_output_left(process, i);
+                /* more than that is not to go to the stage: who would call the next turn for it? */
+                process->outputs[i].is_flowing = false;
+        }
         process->exit_pending = true;
 }
 

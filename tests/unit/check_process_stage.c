@@ -6,6 +6,9 @@
 #include "daemon/engine/process-stage.h"
 
 #include <fcntl.h>
+#include <stdarg.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
 
 #include "daemon/engine/limits.h"
 #include "daemon/engine/process.h"
@@ -104,6 +107,26 @@ static void ck_log(void) {
         for (size_t i = 0; i < n_written; i++)
                 if (bytes[i] != byte_at(i))
                         ck_abort_msg("byte %zu of %zu differs", i, n_written);
+}
+
+static size_t n_late;
+
+/* Something comes when it has just been asked how much there is. */
+int ioctl(int fd, unsigned long request, ...) {
+        size_t size = n_late;
+        void *argument;
+        va_list ap;
+        int r;
+
+        va_start(ap, request);
+        argument = va_arg(ap, void *);
+        va_end(ap);
+        r = (int)syscall(SYS_ioctl, fd, request, argument);
+        if (request == FIONREAD && size > 0 && fd == process->outputs[0].fd) {
+                n_late = 0;
+                child_writes(size);
+        }
+        return r;
 }
 
 static bool has_put(KeeperLabel label) {
@@ -217,6 +240,35 @@ START_TEST(an_output_that_waited_goes_on_with_what_is_in_it)
 }
 END_TEST
 
+/* A descendant writes while it is looked how much the program has left behind, and then no more. A segment of
+ * the log ends somewhere in between. */
+START_TEST(nothing_stays_in_it_behind_an_exit)
+{
+        const LogOptions options = { .retention_bytes = 64 * 1024 };
+
+        open_stage();
+        ck_assert_uint_eq(log_size(), 0);
+        log_set_options(process->log, &options);
+        child_writes(20000);
+        turn();
+        ck_assert_uint_eq(log_size(), n_written);
+        process->outputs[0].is_flowing = true;
+        process_flow_pause(process, 0);
+        (void)event_del(&process->outputs[0].event);
+        child_writes(1000);
+        n_late = 60000;
+        memcpy(child->name, "hold", 5);
+        fake_child_exit(child, CLD_EXITED, 0);
+        (void)fixture_turn();
+        ck_assert(process->run.ended & RUN_LOGGED_EXIT);
+        ck_assert_uint_eq(n_late, 0);
+        (void)event_add(&process->outputs[0].event, NULL); /* it is watched, as it was before */
+        fixture_settle(&client);
+        ck_assert_uint_eq(process_output_left(process, 0), 0);
+        ck_assert_uint_eq(log_size(), n_written);
+}
+END_TEST
+
 START_TEST(where_the_keeper_cannot_hold_it_output_goes_without)
 {
         fake_keeper.put_error = EMFILE;
@@ -266,6 +318,7 @@ static Suite *process_stage_suite(void) {
         tcase_add_loop_test(tcase, a_program_that_ends_leaves_nothing_in_it, 0, 2);
         tcase_add_test(tcase, an_end_of_file_stands_behind_what_is_in_it);
         tcase_add_test(tcase, an_output_that_waited_goes_on_with_what_is_in_it);
+        tcase_add_test(tcase, nothing_stays_in_it_behind_an_exit);
         tcase_add_test(tcase, where_the_keeper_cannot_hold_it_output_goes_without);
         tcase_add_test(tcase, an_answer_of_one_before_is_not_of_this_one);
         suite_add_tcase(suite, tcase);
