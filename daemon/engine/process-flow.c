@@ -186,7 +186,6 @@ static void flow_widen(OutputFlows *flows, OutputFlow *flow, uint32_t now_usec) 
         flow->size = (unsigned)r;
         flow->is_wide = true;
         flows->n_wide++;
-        process_stage_open(flow->process, flow->i, flow->size);
 }
 
 /* Let the pipe fill, and have the timer call the next turn. Return: 0; <0: there is no timer. */
@@ -226,10 +225,10 @@ void process_flow_turn(Process *process, unsigned i, size_t total) {
                 goto watch;
         list_remove(&flow->link);
         list_append(&process->host->flows->all, &flow->link);
-        if (flow->is_wide && output->is_flowing) /* after an adoption there is none */
-                process_stage_open(process, i, flow->size);
         if (total >= flow->size && !flow->is_wide && !flow->is_refused && passed_usec <= FLOW_FULL_USEC)
                 flow_widen(process->host->flows, flow, (uint32_t)now_usec);
+        if (flow->is_wide && output->is_flowing)
+                process_stage_open(process, i, flow->size);
         if (!output->is_flowing) {
                 flow->wait_usec = WAIT_FIRST_USEC;
                 goto watch;
