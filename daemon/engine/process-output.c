@@ -110,9 +110,13 @@ int process_drain_outputs(Process *process) {
         int r = process->exit_pending ? -EBUSY : 0;
 
         for (unsigned i = 0; i < 2 && r == 0; i++) {
-                if (!process_output_is_at_end(process, i))
+                bool is_at_end = process_output_is_at_end(process, i);
+
+                if (!is_at_end) {
                         r = output_collect(process, i, &total);
-                if (process_output_is_at_end(process, i))
+                        is_at_end = process_output_is_at_end(process, i);
+                }
+                if (is_at_end)
                         process_output_end(process, i);
         }
         if (total > 0)
