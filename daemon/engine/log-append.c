@@ -19,7 +19,12 @@ int log_drop_oldest(Log *log, Error *reterr_error) {
         Segment *oldest = &log->segments[0];
         int r;
 
-        if (log->n_segments < 2 || segment_end(oldest) >= log->floor)
+        if (log->n_segments < 2)
+                return 0;
+        r = log_know(log, oldest, reterr_error);
+        if (r < 0)
+                return r;
+        if (segment_end(oldest) >= log->floor)
                 return 0;
         r = segment_unlink(log->path, oldest->begin);
         if (r < 0)
@@ -45,6 +50,7 @@ static bool log_is_enough(const Log *log, uint64_t bytes, uint64_t records) {
 int log_retain(Log *log, Error *reterr_error) {
         int r;
 
+        assert(log->n_unknown == 0);
         while (log->n_segments > 1 &&
                log_is_enough(log, log->kept_bytes - log->segments[0].size,
                              log->kept_records - log_kept_records(log, &log->segments[0]))) {

@@ -33,8 +33,10 @@ typedef struct LogBlock {
 } LogBlock;
 
 /* A log has a few hundred bytes and 24 for each segment, since there are many of them. The last segment is
- * the one that is written to ("the current one"). Where log_end() is above the current segment's last byte,
- * the bytes between are lost, and the next data goes into a new segment, behind a GAP record. */
+ * the one that is written to ("the current one"). The sizes of the others are learned when somebody comes to
+ * them (log_know()), or when the log is written to, since retention goes by all of them. Where log_end() is
+ * above the current segment's last byte, the bytes between are lost, and the next data goes into a new
+ * segment, behind a GAP record. */
 struct Log {
         char *path;        /* owned */
         Segment *segments; /* owned; ascending, at least one */
@@ -44,8 +46,10 @@ struct Log {
         uint64_t floor;
         uint64_t end;        /* offset that the next byte will have */
         uint64_t lost_bytes; /* in holes between segments */
-        uint64_t kept_bytes;
+        uint64_t kept_bytes; /* of the segments that are known */
         uint64_t kept_records;
+        uint64_t unreadable; /* begin of the segment that could not be looked at last */
+        uint32_t n_unknown;  /* segments whose files were not looked at yet */
         uint64_t time_usec;  /* of the latest record: time never goes back */
         IndexRecord last;    /* the current segment's last record; a HEAD when that is all it has */
         IndexRecord pending; /* a DATA record written behind it, whose bytes have not come yet */
@@ -69,6 +73,7 @@ static inline Segment *log_current(const Log *log) {
 
 /* The offset behind a segment's last byte. */
 static inline uint64_t segment_end(const Segment *segment) {
+        assert(segment_is_known(segment));
         return segment->begin + segment->size;
 }
 
@@ -82,6 +87,19 @@ static inline uint32_t log_records_max(const Log *log) {
 static inline uint32_t log_kept_records(const Log *log, const Segment *segment) {
         return MIN(segment->n_records, log_records_max(log));
 }
+
+/** log_look() - learn the sizes of a segment that is not known. Return: as log_know(). */
+int log_look(Log *log, Segment *segment, Error *reterr_error);
+
+/** log_know() - have the sizes of a segment: whoever comes to one asks this first. Return: 0; -EUCLEAN as
+ * segment_look(); -errno. */
+static inline int log_know(Log *log, Segment *segment, Error *reterr_error) {
+        return segment_is_known(segment) ? 0 : log_look(log, segment, reterr_error);
+}
+
+/** log_know_all() - have those of all segments, as whoever appends or gives up segments must. Return: as
+ * log_know(). */
+int log_know_all(Log *log, Error *reterr_error);
 
 /** log_now() - the time for the next record: the clock's, unless that went back. */
 uint64_t log_now(Log *log);

@@ -28,6 +28,7 @@ int log_read_records(Log *log, const Segment *segment, uint32_t number, IndexRec
         const LogFiles *files;
         int r;
 
+        assert(segment_is_known(segment));
         if (number >= segment->n_records)
                 return 0;
         if (is_current && number == segment->n_records - 1) {
@@ -316,6 +317,9 @@ int log_next(Log *log, LogCursor *cursor, size_t max, unsigned sources, LogChunk
         assert(max > 0);
         for (;;) {
                 i = step_place(&step);
+                r = log_know(log, step.segment, NULL);
+                if (r < 0)
+                        return r;
                 if (cursor->offset < step.segment->begin)
                         return step_gap_to_segment(&step);
                 r = step_records(&step);

@@ -65,6 +65,9 @@ int log_seek_offset(Log *log, LogCursor *ret_cursor, uint64_t offset) {
                 *ret_cursor = cursor_at(segment, 0, offset);
                 return 0;
         }
+        r = log_know(log, segment, NULL);
+        if (r < 0)
+                return r;
         if (segment->n_records == 0) {
                 *ret_cursor = cursor_at(segment, 0, offset);
                 return 0;
@@ -99,6 +102,9 @@ static int log_segment_time(Log *log, Segment *segment, uint64_t *ret_time_usec)
         int r, n = 0;
 
         if (segment->time_usec == 0) {
+                r = log_know(log, segment, NULL);
+                if (r < 0)
+                        return r;
                 n = r = log_read_records(log, segment, 0, records);
                 if (r < 0)
                         return r;
@@ -138,8 +144,12 @@ static int log_seek_record(Log *log, LogCursor *ret_cursor, uint32_t i, uint32_t
 
         if (number == 0) {
                 /* What was lost before the segment belongs to it. */
-                if (i > 0)
+                if (i > 0) {
+                        r = log_know(log, segment - 1, NULL);
+                        if (r < 0)
+                                return r;
                         offset = segment_end(segment - 1);
+                }
                 *ret_cursor = cursor_at(segment, 0, offset);
                 return 0;
         }
@@ -172,7 +182,9 @@ int log_seek_time(Log *log, LogCursor *ret_cursor, uint64_t time_usec) {
         if (r < 0)
                 return r;
         segment = &log->segments[i];
-        r = log_files_of(log, segment, &files);
+        r = log_know(log, segment, NULL);
+        if (r >= 0)
+                r = log_files_of(log, segment, &files);
         if (r < 0)
                 return r;
         r = index_find(files->index_fd, 0, segment->n_records, INDEX_BY_TIME, time_usec, &number);
@@ -233,7 +245,9 @@ static int log_find_segment_by_run(Log *log, uint32_t run, uint32_t *ret_i) {
 
         while (high - low > 1) {
                 middle = low + (high - low) / 2;
-                r = log_read_records(log, &log->segments[middle], 0, records);
+                r = log_know(log, &log->segments[middle], NULL);
+                if (r >= 0)
+                        r = log_read_records(log, &log->segments[middle], 0, records);
                 if (r < 0)
                         return r;
                 if (r > 0 && records[0].run < run)
@@ -255,7 +269,9 @@ int log_seek_run(Log *log, LogCursor *ret_cursor, uint32_t run) {
                 return r;
         for (size_t pass = 0; pass < ARRAY_SIZE(wanted); pass++, first = 0)
                 for (uint32_t i = first; i < log->n_segments; i++) {
-                        r = log_search_forward(log, &log->segments[i], &wanted[pass], &number);
+                        r = log_know(log, &log->segments[i], NULL);
+                        if (r >= 0)
+                                r = log_search_forward(log, &log->segments[i], &wanted[pass], &number);
                         if (r < 0)
                                 return r;
                         if (r > 0)
@@ -301,6 +317,9 @@ static int log_walk_back(Log *log, LogBackFn fn, void *userdata) {
 
         for (uint32_t i = log->n_segments; i-- > 0;) {
                 segment = &log->segments[i];
+                r = log_know(log, segment, NULL);
+                if (r < 0)
+                        return r;
                 end = segment_end(segment);
                 for (number = segment->n_records; number > 0; number = first) {
                         first = number == segment->n_records ? number - 1

@@ -94,20 +94,26 @@ static int log_recover(Log *log, Error *reterr_error) {
         Segment *segments = log->segments;
         int r;
 
+        log->n_unknown = log->n_segments - 1;
         log->end = segment_end(log_current(log));
         for (uint32_t i = log->n_segments; i-- > 0;) {
+                r = log_know(log, &segments[i], reterr_error);
+                if (r < 0)
+                        return r;
                 r = log_recover_segment(log, i);
                 if (r < 0)
                         return error_set_errno(reterr_error, r, "cannot read the index of '%s'", log->path);
                 if (r > 0)
                         break; /* usually the first one that is looked at */
-                if (i > 0)
+                if (i > 0) {
+                        r = log_know(log, &segments[i - 1], reterr_error);
+                        if (r < 0)
+                                return r;
                         log->lost_bytes += segments[i].begin - segment_end(&segments[i - 1]);
+                }
         }
-        for (uint32_t i = 0; i < log->n_segments; i++) {
-                log->kept_bytes += segments[i].size;
-                log->kept_records += log_kept_records(log, &segments[i]);
-        }
+        log->kept_bytes += log_current(log)->size;
+        log->kept_records += log_kept_records(log, log_current(log));
         return 0;
 }
 
@@ -289,6 +295,9 @@ int log_make_ready(Log *log, Error *reterr_error) {
 
         if (log->is_ready)
                 return 0;
+        r = log_know_all(log, reterr_error);
+        if (r < 0)
+                return r;
         r = log_open_current(log);
         if (r < 0)
                 goto fail;
@@ -449,10 +458,6 @@ uint64_t log_lost(const Log *log) {
 
 uint64_t log_time(const Log *log) {
         return log->time_usec;
-}
-
-uint64_t log_disk_bytes(const Log *log) {
-        return log->kept_bytes;
 }
 
 void log_set_floor(Log *log, uint64_t offset) {

@@ -64,8 +64,12 @@ typedef struct LogCursor {
  * SEGMENT.idx records of 32 bytes; the former comes with the first byte. A log that is there holds no
  * descriptor after this; a new one holds one until log_idle().
  *
+ * The sizes of all segments but the last are learned when somebody comes to them, or when the log is written
+ * to: so this costs the same whether a log has two or two hundred.
+ *
  * Return: 0; -EUCLEAN (SYSTEM) with the file's name when the files contradict each other in a way that a kill
- * cannot explain; -ENOSPC (NO_SPACE) when a new one does not fit; -errno.
+ * cannot explain: of older segments, this is what whoever comes to them gets, and whoever writes; -ENOSPC
+ * (NO_SPACE) when a new one does not fit; -errno.
  */
 int log_open(Log **ret_log, const char *path, const LogOptions *options, Error *reterr_error);
 /** log_new() - likewise, where it is known that no log is there. */
@@ -83,11 +87,24 @@ int log_move(Log *log, const char *path, Error *reterr_error);
 /** log_remove() - delete all files of a log that is not open; the directory stays. Return: 0 or -errno. */
 int log_remove(const char *path);
 
-uint64_t log_begin(const Log *log);      /* the lowest offset that is kept */
-uint64_t log_end(const Log *log);        /* the offset that the next byte will have */
-uint64_t log_lost(const Log *log);       /* bytes lost between segments (full disk; not by retention), ever */
-uint64_t log_disk_bytes(const Log *log); /* data bytes kept */
-uint64_t log_time(const Log *log); /* of the latest record; its data may have come LOG_RECORD_USEC later */
+uint64_t log_begin(const Log *log); /* the lowest offset that is kept */
+uint64_t log_end(const Log *log);   /* the offset that the next byte will have */
+uint64_t log_lost(const Log *log);  /* bytes lost between segments (full disk; not by retention), ever */
+uint64_t log_time(const Log *log);  /* of the latest record; its data may have come LOG_RECORD_USEC later */
+
+/** log_disk_bytes() - the data bytes kept. Looks at the files of all segments that nobody came to yet.
+ * Return: 0; -EUCLEAN (SYSTEM) with a file's name; -errno. */
+int log_disk_bytes(Log *log, uint64_t *ret_bytes, Error *reterr_error);
+
+/**
+ * log_explain() - say why a reader cannot go on
+ * @r:     the negative value that a function below returned
+ * @what:  what failed: "cannot read the log"
+ *
+ * Where the files of an older segment contradict each other, as this is found by whoever comes to it, the
+ * sentence names the file. Return: r.
+ */
+int log_explain(Log *log, int r, const char *what, Error *reterr_error);
 
 /**
  * log_splice() - move what a pipe holds into the log, once

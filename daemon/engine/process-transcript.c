@@ -110,12 +110,16 @@ void process_transcript_recover(Process *process) {
         uint64_t begin = 0, end = 0, copied = 0;
         StdinLog *stdin_log;
         Log *log;
+        int r;
 
         if (!process->config.transcript || process_log(process, &log, NULL) < 0 ||
             process_stdin_log(process, &stdin_log, NULL) < 0 ||
             stdin_log_unnoted(stdin_log, &begin, &end, NULL) <= 0)
                 return;
-        if (log_last_input(log, process->run.run, &copied) > 0 && copied > begin)
+        r = log_last_input(log, process->run.run, &copied);
+        if (r < 0)
+                return; /* how much of it the log has already is unknown: nothing is copied twice */
+        if (r > 0 && copied > begin)
                 begin = MIN(copied, end);
         process->transcript_from = begin;
         (void)process_transcribe(process);

@@ -93,7 +93,7 @@ static int ask_begin(Request *request, Process *process, Ask *ask, ReadWish *wis
         if (r >= 0) {
                 r = log_seek_offset(log, &wish->options.begin, ask->offset);
                 if (r < 0)
-                        (void)error_set_errno(reterr_error, r, "cannot find the place in the log");
+                        (void)log_explain(log, r, "cannot find the place in the log", reterr_error);
         }
         if (r < 0) {
                 (void)match_free(match);

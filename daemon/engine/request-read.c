@@ -113,8 +113,9 @@ static int answer_with_data(const json_t *answer, const Scan *scan, Log *log, ui
         json_decref(result);
         if (r == -ENODATA)
                 return error_set(reterr_error, ERROR_NOT_FOUND, "what was read is no longer kept");
-        return error_set_errno(reterr_error, r,
-                               r == -ENOMEM ? "cannot hold what was read" : "cannot read the log");
+        if (r == -ENOMEM)
+                return error_set_errno(reterr_error, r, "cannot hold what was read");
+        return log_explain(log, r, "cannot read the log", reterr_error);
 }
 
 /* Whoever waits at a cursor that has been moved begins anew where it is now. 'done' moved it, with this
@@ -223,9 +224,13 @@ int read_repeat(Process *process, const char *text, json_t **ret_result, Error *
         scan.first = (uint64_t)json_integer_value(json_object_get(answer, "from"));
         scan.n = size;
         r = process_log(process, &log, reterr_error);
-        if (r >= 0 && size > 0 &&
-            (scan.first < log_begin(log) || log_seek_offset(log, &scan.begin, scan.first) < 0))
-                r = error_set(reterr_error, ERROR_NOT_FOUND, "what was read is no longer kept");
+        if (r >= 0 && size > 0) {
+                r = scan.first < log_begin(log) ? -EINVAL : log_seek_offset(log, &scan.begin, scan.first);
+                if (r == -EINVAL)
+                        r = error_set(reterr_error, ERROR_NOT_FOUND, "what was read is no longer kept");
+                else if (r < 0)
+                        (void)log_explain(log, r, "cannot find the place in the log", reterr_error);
+        }
         if (r >= 0)
                 r = answer_with_data(answer, &scan, log, size, ret_result, reterr_error);
         json_decref(answer);
@@ -480,7 +485,7 @@ static int read_place(Request *request, Process *process, Params *params, ReadWi
                                  offset, log_end(log));
         if (run == 0 || offset > place->offset)
                 r = log_seek_offset(log, place, offset);
-        return r < 0 ? error_set_errno(reterr_error, r, "cannot find the place in the log") : 0;
+        return r < 0 ? log_explain(log, r, "cannot find the place in the log", reterr_error) : 0;
 }
 
 /* Whether a read with this key was answered before. Return: 1 and the answer; 0; <0. */

@@ -184,7 +184,7 @@ static int scan_show(Scan *scan, Log *log, ScanBuffer *buffer, uint64_t usec, Er
         if (r >= 0) {
                 r = scan_move(scan, log, &behind, size, buffer->data);
                 if (r < 0)
-                        (void)error_set_errno(reterr_error, r, "cannot read the log");
+                        (void)log_explain(log, r, "cannot read the log", reterr_error);
         }
         if (r < 0)
                 return r;
@@ -196,7 +196,7 @@ static int scan_show(Scan *scan, Log *log, ScanBuffer *buffer, uint64_t usec, Er
         else {
                 r = scan_move(scan, log, &scan->wants, match_wants(scan->match) - scan->wants_at, NULL);
                 if (r < 0)
-                        return error_set_errno(reterr_error, r, "cannot find the place in the log");
+                        return log_explain(log, r, "cannot find the place in the log", reterr_error);
         }
         scan->wants_at = match_wants(scan->match);
         return state;
@@ -222,7 +222,7 @@ int scan_step(Scan *scan, Log *log, ScanBuffer *buffer, uint64_t usec, Error *re
         if (r >= 0 && !scan->again)
                 state = r = scan_gather(scan, log);
         if (r < 0)
-                return error_set_errno(reterr_error, r, "cannot read the log");
+                return log_explain(log, r, "cannot read the log", reterr_error);
         if (scan->n == scan->n_seen && scan->is_begun && !scan->again)
                 return state; /* nothing new */
         if (scan->n < scan->n_held && (state == SCAN_WAITS || state == SCAN_BUSY) && !scan->again)

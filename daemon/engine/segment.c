@@ -23,11 +23,10 @@
 
 /* Larger files are not ours: Segment could not hold their sizes. */
 #define SEGMENT_DATA_MAX UINT32_MAX
-#define SEGMENT_INDEX_MAX ((uint64_t)UINT32_MAX * INDEX_RECORD_SIZE)
+#define SEGMENT_INDEX_MAX ((uint64_t)(SEGMENT_UNKNOWN - 1) * INDEX_RECORD_SIZE)
 
 /* What segment_scan() has found so far. */
 typedef struct Scan {
-        const char *path;  /* borrowed */
         Segment *segments; /* owned */
         uint32_t n;
         uint32_t n_allocated;
@@ -100,6 +99,51 @@ int segment_unlink(const char *path, uint64_t begin) {
         return 0;
 }
 
+/* @is_optional: where there is none, its size is 0. */
+static int look_at_file(const char *path, uint64_t begin, SegmentFile file, bool is_optional,
+                        uint64_t *ret_size, Error *reterr_error) {
+        char name[PATH_MAX];
+        struct stat st;
+        int r;
+
+        r = segment_path(name, path, begin, file);
+        if (r < 0)
+                return error_set_errno(reterr_error, r, "cannot look at the log '%s'", path);
+        if (lstat(name, &st) < 0) {
+                if (errno != ENOENT)
+                        return error_set_errno(reterr_error, errno, "cannot look at '%s'", name);
+                if (!is_optional)
+                        return error_set_errno(reterr_error, EUCLEAN, "'%s' is missing", name);
+                *ret_size = 0;
+                return 0;
+        }
+        if (!S_ISREG(st.st_mode))
+                return error_set_errno(reterr_error, EUCLEAN, "'%s' is not a file", name);
+        if (st.st_size > (off_t)(file == SEGMENT_DATA ? SEGMENT_DATA_MAX : SEGMENT_INDEX_MAX))
+                return error_set_errno(reterr_error, EUCLEAN, "'%s' is larger than any segment", name);
+        *ret_size = (uint64_t)st.st_size;
+        return 0;
+}
+
+int segment_look(const char *path, Segment *segment, const Segment *next, Error *reterr_error) {
+        uint64_t size, index_size;
+        int r;
+
+        /* The last one: no byte has come yet; or a kill came between the two files of a new segment. */
+        r = look_at_file(path, segment->begin, SEGMENT_DATA, !next, &size, reterr_error);
+        if (r < 0)
+                return r;
+        r = look_at_file(path, segment->begin, SEGMENT_INDEX, !next && size == 0, &index_size, reterr_error);
+        if (r < 0)
+                return r;
+        if (next && segment->begin + size > next->begin)
+                return error_set_errno(reterr_error, EUCLEAN, "'%s/%020" PRIu64 ".log' reaches into the next",
+                                       path, segment->begin);
+        segment->size = (uint32_t)size;
+        segment->n_records = (uint32_t)(index_size / INDEX_RECORD_SIZE);
+        return 0;
+}
+
 /* Notes a file; each is an entry of its own until scan_merge(). */
 static int scan_add(Scan *scan, uint64_t begin, SegmentFile file) {
         Segment *segments;
@@ -150,59 +194,9 @@ static int scan_merge(Scan *scan, int dir_fd) {
                                 return -errno;
                         continue;
                 }
-                segments[n++] = (Segment){ .begin = segments[i].begin };
+                segments[n++] = (Segment){ .begin = segments[i].begin, .n_records = SEGMENT_UNKNOWN };
         }
         scan->n = n;
-        return 0;
-}
-
-static int scan_size(Scan *scan, int dir_fd, Segment *segment, SegmentFile file, uint64_t *ret_size,
-                     Error *reterr_error) {
-        char name[DIGITS + SUFFIX_SIZE + 1];
-        bool is_last = segment == &scan->segments[scan->n - 1];
-        struct stat st;
-
-        (void)snprintf(name, sizeof(name), "%020" PRIu64 "%s", segment->begin, segment_suffix(file));
-        if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
-                if (errno != ENOENT)
-                        return error_set_errno(reterr_error, errno, "cannot look at '%s/%s'", scan->path,
-                                               name);
-                /* No byte has come yet; or a kill came between the two files of a new segment. */
-                if (is_last && segment->size == 0) {
-                        *ret_size = 0;
-                        return 0;
-                }
-                return error_set_errno(reterr_error, EUCLEAN, "'%s/%s' is missing", scan->path, name);
-        }
-        if (!S_ISREG(st.st_mode))
-                return error_set_errno(reterr_error, EUCLEAN, "'%s/%s' is not a file", scan->path, name);
-        if (st.st_size > (off_t)(file == SEGMENT_DATA ? SEGMENT_DATA_MAX : SEGMENT_INDEX_MAX))
-                return error_set_errno(reterr_error, EUCLEAN, "'%s/%s' is larger than any segment",
-                                       scan->path, name);
-        *ret_size = (uint64_t)st.st_size;
-        return 0;
-}
-
-static int scan_sizes(Scan *scan, int dir_fd, Error *reterr_error) {
-        Segment *segment;
-        uint64_t size;
-        int r;
-
-        for (uint32_t i = 0; i < scan->n; i++) {
-                segment = &scan->segments[i];
-                r = scan_size(scan, dir_fd, segment, SEGMENT_DATA, &size, reterr_error);
-                if (r < 0)
-                        return r;
-                segment->size = (uint32_t)size;
-                r = scan_size(scan, dir_fd, segment, SEGMENT_INDEX, &size, reterr_error);
-                if (r < 0)
-                        return r;
-                segment->n_records = (uint32_t)(size / INDEX_RECORD_SIZE);
-                if (i + 1 < scan->n && segment->begin + segment->size > segment[1].begin)
-                        return error_set_errno(reterr_error, EUCLEAN,
-                                               "'%s/%020" PRIu64 ".log' reaches into the next", scan->path,
-                                               segment->begin);
-        }
         return 0;
 }
 
@@ -223,7 +217,7 @@ static int scan_directory(Scan *scan, DIR *dir, int (*fn)(Scan *scan, int dir_fd
 }
 
 int segment_scan(const char *path, Segment **ret_segments, uint32_t *ret_n, Error *reterr_error) {
-        CLEANUP(scan_deinit) Scan scan = { .path = path };
+        CLEANUP(scan_deinit) Scan scan = {};
         CLEANUP(dir_close) DIR *dir = NULL;
         int r;
 
@@ -238,9 +232,11 @@ int segment_scan(const char *path, Segment **ret_segments, uint32_t *ret_n, Erro
         r = scan_merge(&scan, dirfd(dir));
         if (r < 0)
                 return error_set_errno(reterr_error, r, "cannot delete what is left of the log '%s'", path);
-        r = scan_sizes(&scan, dirfd(dir), reterr_error);
-        if (r < 0)
-                return r;
+        if (scan.n > 0) {
+                r = segment_look(path, &scan.segments[scan.n - 1], NULL, reterr_error);
+                if (r < 0)
+                        return r;
+        }
         *ret_segments = TAKE(scan.segments);
         *ret_n = scan.n;
         return 0;

@@ -4,6 +4,7 @@
 /* The two files of one segment of a log: OFFSET.log holds bytes, OFFSET.idx the index; OFFSET has 20 digits.
  * The last segment has no OFFSET.log until its first byte. */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -16,9 +17,11 @@
 typedef struct Segment {
         uint64_t begin;     /* offset of its first byte; also its name */
         uint64_t time_usec; /* when it was begun; 0: not yet read from the index */
-        uint32_t size;      /* of its data */
-        uint32_t n_records; /* in its index */
+        uint32_t size;      /* of its data, once its files were looked at */
+        uint32_t n_records; /* in its index; SEGMENT_UNKNOWN: its files were not looked at yet */
 } Segment;
+
+#define SEGMENT_UNKNOWN UINT32_MAX
 
 typedef enum SegmentFile {
         SEGMENT_DATA,
@@ -39,12 +42,26 @@ int segment_unlink(const char *path, uint64_t begin);
  * @ret_segments:  owned by the caller, ascending; NULL if there are none
  *
  * An index without a data file, unless it is the last, is what a kill leaves between the two steps of
- * segment_unlink(): it is deleted. Other files are ignored. Sizes are those of the files; no index is read.
+ * segment_unlink(): it is deleted. Other files are ignored. The last segment is looked at, as by
+ * segment_look(); of the others only the names are known.
  *
- * Return: 0; -EUCLEAN (SYSTEM) when segments overlap, or one that is not the last has no index, or a file is
- * larger than any segment; -errno.
+ * Return: 0; -EUCLEAN (SYSTEM) as segment_look(); -errno.
  */
 int segment_scan(const char *path, Segment **ret_segments, uint32_t *ret_n, Error *reterr_error);
+
+/**
+ * segment_look() - learn how large the files of a segment are; no index is read
+ * @next:  the segment behind it, of which only the begin is used; NULL: it is the last one
+ *
+ * Return: 0; -EUCLEAN (SYSTEM) when it reaches into the next one, or is not the last and a file is missing,
+ * or what has the name is no file or larger than any segment; -errno. On failure nothing has changed.
+ */
+int segment_look(const char *path, Segment *segment, const Segment *next, Error *reterr_error);
+
+/** segment_is_known() - whether size and n_records are those of the files. */
+static inline bool segment_is_known(const Segment *segment) {
+        return segment->n_records != SEGMENT_UNKNOWN;
+}
 
 /** segment_remove_all() - delete every file of a log in a directory. Return: 0 or -errno. */
 int segment_remove_all(const char *path);

@@ -184,16 +184,17 @@ json_t *status_of_run_to_json(Registry *registry, Process *process, uint32_t run
 
 static json_t *log_to_json(Process *process) {
         const char *state = "ok";
+        uint64_t bytes;
         Log *log;
 
-        if (process_log(process, &log, NULL) < 0)
+        if (process_log(process, &log, NULL) < 0 || log_disk_bytes(log, &bytes, NULL) < 0)
                 return json_null();
         if (process->discard_fd >= 0)
                 state = "discarding";
         else if (process->waits_for_disk || process->waits_for_reader)
                 state = "waiting";
         return json_pack("{s:I, s:I, s:I, s:b, s:I, s:s}", "begin", (json_int_t)log_begin(log), "end",
-                         (json_int_t)log_end(log), "bytes", (json_int_t)log_disk_bytes(log), "gaps",
+                         (json_int_t)log_end(log), "bytes", (json_int_t)bytes, "gaps",
                          log_lost(log) > 0 || log_begin(log) > 0, "lost_bytes", (json_int_t)log_lost(log),
                          "state", state);
 }

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -201,6 +202,15 @@ static bool subscription_wants(const Subscription *sub, const LogChunk *chunk) {
         return chosen || chunk->header.kind != RECORD_CLOSED || chunk->header.source == SOURCE_STDIN;
 }
 
+/* The end that is sent says that the log cannot be read, and no more. */
+static void subscription_say_why(const Subscription *sub, Log *log, int r) {
+        Error error = {};
+
+        (void)log_explain(log, r, "cannot read the log", &error);
+        (void)fprintf(stderr, "<4>process %" PRIu64 ": a reader stops at %" PRIu64 ": %s\n", sub->process->id,
+                      sub->cursor.offset, error.text);
+}
+
 /* Does one step. Return: 1 something was sent or passed over; 0 nothing to do for now; <0 the subscription is
  * gone. */
 static int subscription_step(Subscription *sub, Log *log, Ahead *ahead, size_t *budget) {
@@ -227,6 +237,7 @@ static int subscription_step(Subscription *sub, Log *log, Ahead *ahead, size_t *
                 max = MIN(max, sub->end_offset - sub->cursor.offset);
         r = log_next(log, &cursor, max, sub->sources, &chunk);
         if (r < 0) {
+                subscription_say_why(sub, log, r);
                 subscription_end(sub, END_UNREADABLE);
                 return -1;
         }
@@ -363,7 +374,7 @@ static int subscription_seek(Subscription *sub, Log *log, const SubscriptionOpti
                                  options->from, log_end(log));
         else if (r >= 0 && (options->has_from || options->run == 0))
                 r = log_seek_offset(log, &sub->cursor, options->has_from ? options->from : log_begin(log));
-        return r < 0 ? error_set_errno(reterr_error, r, "cannot find the place in the log") : 0;
+        return r < 0 ? log_explain(log, r, "cannot find the place in the log", reterr_error) : 0;
 }
 
 int subscription_new(Client *client, Process *process, const SubscriptionOptions *options, uint64_t *ret_from,

@@ -132,7 +132,8 @@ int condition_seek(const Condition *condition, const Process *process, Log *log,
         if (!from || json_is_null(from)) {
                 r = process->run.run > 0 ? log_seek_run(log, ret_cursor, process->run.run) : -ENOENT;
                 if (r != -ENOENT)
-                        return r;
+                        return r < 0 ? log_explain(log, r, "cannot find the place in the log", reterr_error)
+                                     : 0;
         } else if (json_is_integer(from) && json_integer_value(from) >= 0)
                 offset = (uint64_t)json_integer_value(from);
         else if (!word || strcmp(word, "start") != 0)
@@ -140,7 +141,8 @@ int condition_seek(const Condition *condition, const Process *process, Log *log,
         if (offset > log_end(log))
                 return error_set(reterr_error, ERROR_INVALID, "from: %" PRIu64 " is beyond the end, %" PRIu64,
                                  offset, log_end(log));
-        return log_seek_offset(log, ret_cursor, offset);
+        r = log_seek_offset(log, ret_cursor, offset);
+        return r < 0 ? log_explain(log, r, "cannot find the place in the log", reterr_error) : 0;
 }
 
 int condition_name_error(size_t position, int r, Error *reterr_error) {

@@ -79,6 +79,13 @@ static inline void log_test_open(uint64_t retention_bytes, uint64_t segment_byte
         ck_assert_msg(r == 0, "%d: %s", r, error.text);
 }
 
+static inline uint64_t log_test_disk_bytes(void) {
+        uint64_t bytes;
+
+        ck_assert_int_eq(log_disk_bytes(test_log, &bytes, NULL), 0);
+        return bytes;
+}
+
 static inline void put(Source source, uint32_t run, const char *text) {
         ck_assert_int_eq(log_append(test_log, source, run, text, strlen(text), NULL), 0);
 }

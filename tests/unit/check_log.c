@@ -17,7 +17,7 @@ START_TEST(a_new_log_is_empty)
         ck_assert_uint_eq(log_begin(test_log), 0);
         ck_assert_uint_eq(log_end(test_log), 0);
         ck_assert_uint_eq(log_lost(test_log), 0);
-        ck_assert_uint_eq(log_disk_bytes(test_log), 0);
+        ck_assert_uint_eq(log_test_disk_bytes(), 0);
         ck_assert_str_eq(read_on(&cursor, 10, BOTH), "");
         ck_assert_str_eq(read_from(0), "");
 }
@@ -63,7 +63,7 @@ START_TEST(what_was_written_is_there_again)
         for (int i = 0; i < 3; i++) {
                 ck_assert_str_eq(read_from(0), "start@0=42 1@0'hello ' 2@6'world' exit@11=3");
                 ck_assert_uint_eq(log_end(test_log), 11);
-                ck_assert_uint_eq(log_disk_bytes(test_log), 11);
+                ck_assert_uint_eq(log_test_disk_bytes(), 11);
                 log_test_open(1 << 20, 5);
         }
 }
@@ -467,10 +467,15 @@ START_TEST(files_that_contradict_each_other_are_refused_by_name)
         Log *log = NULL;
 
         leave_log();
-        write_data(0, "x");
+        if (_i == 0) {
+                ck_assert_int_eq(unlink(log_test_file(10, ".idx")), 0);
+        } else {
+                write_data(0, "x"); /* which only comes to light as the last one cannot tell what was lost */
+                ck_assert_int_eq(truncate(log_test_file(10, ".idx"), 0), 0);
+        }
         ck_assert_int_eq(log_open(&log, log_dir, &options, &error), -EUCLEAN);
         ck_assert_int_eq(error.code, ERROR_SYSTEM);
-        ck_assert_ptr_nonnull(strstr(error.text, "00000000000000000000.log"));
+        ck_assert_ptr_nonnull(strstr(error.text, _i == 0 ? "00010.idx" : "00000000000000000000.log"));
         ck_assert_ptr_null(log);
 }
 END_TEST
@@ -503,7 +508,7 @@ static Suite *log_suite(void) {
         tcase_add_test(tcase, data_cut_anywhere_becomes_a_gap);
         tcase_add_test(tcase, a_gap_stands_where_bytes_were_cut_off);
         tcase_add_test(tcase, cutting_files_under_a_running_log_harms_nobody);
-        tcase_add_test(tcase, files_that_contradict_each_other_are_refused_by_name);
+        tcase_add_loop_test(tcase, files_that_contradict_each_other_are_refused_by_name, 0, 2);
         suite_add_tcase(suite, tcase);
         return suite;
 }

@@ -40,6 +40,11 @@ static int scan(void) {
         return segment_scan(log_dir, &segments, &n_segments, &error);
 }
 
+/* Look at a segment that was found. */
+static int look(uint32_t i) {
+        return segment_look(log_dir, &segments[i], i + 1 < n_segments ? &segments[i + 1] : NULL, &error);
+}
+
 START_TEST(names_have_twenty_digits)
 {
         make(42, SEGMENT_DATA, 1);
@@ -61,6 +66,25 @@ START_TEST(segments_are_found_in_order)
         ck_assert_uint_eq(segments[2].begin, 1000);
         ck_assert_uint_eq(segments[2].size, 10);
         ck_assert_uint_eq(segments[2].n_records, 3);
+}
+END_TEST
+
+START_TEST(all_but_the_last_are_looked_at_later)
+{
+        make_segment(0, 900, 2);
+        make_segment(1000, 70, 5);
+        make_segment(2000, 10, 3);
+        ck_assert_int_eq(scan(), 0);
+        ck_assert(!segment_is_known(&segments[0]) && !segment_is_known(&segments[1]));
+        ck_assert(segment_is_known(&segments[2]));
+        make(1000, SEGMENT_DATA, 60); /* what counts is what is there then */
+        ck_assert_int_eq(look(1), 0);
+        ck_assert(!segment_is_known(&segments[0]) && segment_is_known(&segments[1]));
+        ck_assert_uint_eq(segments[1].size, 60);
+        ck_assert_uint_eq(segments[1].n_records, 5);
+        ck_assert_int_eq(look(0), 0);
+        ck_assert_uint_eq(segments[0].size, 900);
+        ck_assert_uint_eq(segments[0].n_records, 2);
 }
 END_TEST
 
@@ -143,19 +167,32 @@ START_TEST(what_no_kill_explains_is_refused_by_name)
 {
         make_segment(0, 11, 1);
         make_segment(10, 5, 1);
-        ck_assert_int_eq(scan(), -EUCLEAN);
-        ck_assert_ptr_nonnull(strstr(error.text, "00000000000000000000.log"));
+        ck_assert_int_eq(scan(), 0);
+        ck_assert_int_eq(look(0), -EUCLEAN);
+        ck_assert(!segment_is_known(&segments[0]));
+        ck_assert_ptr_nonnull(strstr(error.text, "00000000000000000000.log' reaches into"));
         make(0, SEGMENT_DATA, 10);
+        ck_assert_int_eq(look(0), 0);
         ck_assert_int_eq(scan(), 0);
         ck_assert_int_eq(unlink(log_test_file(0, ".idx")), 0);
-        ck_assert_int_eq(scan(), -EUCLEAN);
-        ck_assert_ptr_nonnull(strstr(error.text, "00000000000000000000.idx"));
+        ck_assert_int_eq(look(0), -EUCLEAN);
+        ck_assert_ptr_nonnull(strstr(error.text, "00000000000000000000.idx' is missing"));
+        make_segment(0, 10, 1);
+        ck_assert_int_eq(unlink(log_test_file(0, ".log")), 0);
+        ck_assert_int_eq(look(0), -EUCLEAN);
+        ck_assert_ptr_nonnull(strstr(error.text, "00000000000000000000.log' is missing"));
         make_segment(0, 10, 1);
         ck_assert_int_eq(unlink(log_test_file(10, ".idx")), 0);
         ck_assert_int_eq(scan(), -EUCLEAN); /* bytes, but no index */
         make(10, SEGMENT_INDEX, 0);
         make(10, SEGMENT_DATA, (off_t)1 << 40);
         ck_assert_int_eq(scan(), -EUCLEAN);
+        make(10, SEGMENT_DATA, 0);
+        make(10, SEGMENT_INDEX, ((off_t)UINT32_MAX - 1) * INDEX_RECORD_SIZE + 1);
+        ck_assert_int_eq(scan(), -EUCLEAN);
+        make(10, SEGMENT_INDEX, ((off_t)UINT32_MAX - 1) * INDEX_RECORD_SIZE);
+        ck_assert_int_eq(scan(), 0);
+        ck_assert(segment_is_known(&segments[1]));
         ck_assert_int_eq(unlink(log_test_file(10, ".log")), 0);
         ck_assert_int_eq(mkdir(log_test_file(10, ".log"), 0700), 0);
         ck_assert_int_eq(scan(), -EUCLEAN);
@@ -196,6 +233,7 @@ static Suite *segment_suite(void) {
         tcase_set_timeout(tcase, 60);
         tcase_add_test(tcase, names_have_twenty_digits);
         tcase_add_test(tcase, segments_are_found_in_order);
+        tcase_add_test(tcase, all_but_the_last_are_looked_at_later);
         tcase_add_test(tcase, an_empty_directory_has_none);
         tcase_add_test(tcase, other_files_are_left_alone);
         tcase_add_test(tcase, half_a_deletion_is_completed);
