@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import fcntl
+import itertools
 import json
 import os
 import pty
@@ -305,11 +306,14 @@ def hyperfine(result, argv, env, runs, prepare=None):
 
 
 class Gate:
-    """A FIFO that holds `bt gen` back until open()."""
+    """A FIFO that holds `bt gen` back until open(); one for each stream, with files of its own in the directory."""
+
+    count = itertools.count(1)
 
     def __init__(self, d):
-        self.path = os.path.join(d, "gate")
-        self.progress = os.path.join(d, "progress")
+        n = next(self.count)
+        self.path = os.path.join(d, f"gate{n}")
+        self.progress = os.path.join(d, f"progress{n}")
         os.mkfifo(self.path)
 
     def argv(self, box, total, chunk):
