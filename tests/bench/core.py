@@ -435,6 +435,7 @@ class Candidate:
     def make_log(self, size, records): raise Skip("-")  # W11: its first and last time, us
     def logs_cmd(self, args): raise Skip("-")           # W11: (argv, env)
     def forget_log(self): pass                          # W11: the next command opens it anew
+    def forget_stream(self): pass                       # W12: what the latest stream left is removed
     def idle_clients(self, n): raise Skip("-")          # W12: connect so many, who ask nothing
     def keep(self, argvs): raise Skip("-")              # W8 W13: start these
     def restart(self): raise Skip("-")                  # W8: after kill -9 of daemon()

@@ -181,6 +181,7 @@ class Pmux(Candidate):
             # The end of the run would answer each read with all that it gathered.
             argv = ["sh", "-c", '"$@"; sleep 1000', "sh", *argv]
         made = self.control.call("run", argv=argv, **keep)
+        self.streamed = made["id"]
         if self.waits:
             self.wait_on([made["id"]], *self.waits)
         fds = []
@@ -190,6 +191,9 @@ class Pmux(Candidate):
             c.call("subscribe", target=made["id"], stream=1, credit=NO_LIMIT, lossless=i < clients - self.slow)
             fds.append(c.s.detach())
         return fds
+
+    def forget_stream(self):
+        self.control.call("remove", targets=[self.streamed], force=True)
 
     def wait_on(self, ids, kind, n):
         self.waiting = Waits(self.sock(), ids, kind, n)
