@@ -70,8 +70,10 @@ static int log_recover_segment(Log *log, uint32_t i) {
                 r = log_recover_tail(log, fd);
                 if (r < 0 || segment->n_records == 0)
                         return r;
-        }
-        r = index_read(fd, segment->n_records - 1, &last, 1);
+                last = log->last;
+                r = 1;
+        } else
+                r = index_read(fd, segment->n_records - 1, &last, 1);
         if (r < 0)
                 return r;
         if (r == 1 && last.kind != INDEX_DAMAGED) {
