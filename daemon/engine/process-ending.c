@@ -68,6 +68,17 @@ static void endings_on_timer(evutil_socket_t fd, short what, void *userdata) {
                 process_ending_finish(CONTAINER_OF(host->endings.next, Process, ending_link));
 }
 
+/* Takes a process off the list; with the last one the timer has nothing left to wake us for. */
+static void ending_unlink(Process *process) {
+        ProcessHost *host = process->host;
+
+        if (!list_linked(&process->ending_link))
+                return;
+        list_remove(&process->ending_link);
+        if (list_empty(&host->endings))
+                (void)evtimer_del(host->endings_timer);
+}
+
 bool process_ending_begin(Process *process, unsigned i) {
         ProcessHost *host = process->host;
 
@@ -93,7 +104,7 @@ bool process_ending_begin(Process *process, unsigned i) {
 }
 
 void process_ending_finish(Process *process) {
-        list_remove(&process->ending_link);
+        ending_unlink(process);
         for (unsigned i = 0; i < 2; i++)
                 if (ending_release(process, i))
                         process->outputs[i].is_ending = true;
@@ -106,7 +117,7 @@ void process_ending_forget(Process *process, unsigned i) {
         process->outputs[i].is_ending = process->outputs[i].is_held = false;
         if (process->outputs[!i].is_ending)
                 return;
-        list_remove(&process->ending_link);
+        ending_unlink(process);
         if (process->outputs[!i].is_held) {
                 process->outputs[!i].is_held = false;
                 process_output_watch(process, !i);
