@@ -21,7 +21,9 @@ void output_init(Output *output, int fd) {
         char path[32];
         struct stat st;
 
-        *output = (Output){ .fd = fd, .write_fd = fd, .kind = OUTPUT_BLOCKING };
+        memset(output, 0, offsetof(Output, pieces)); /* memory that is not touched costs nothing */
+        output->fd = output->write_fd = fd;
+        output->kind = OUTPUT_BLOCKING;
         if (fstat(fd, &st) < 0)
                 return; /* writing will say what is wrong */
         if (S_ISSOCK(st.st_mode)) {

@@ -24,7 +24,6 @@ typedef struct Output {
         int fd;       /* borrowed: 1 or 2 */
         int write_fd; /* owned if it is not fd */
         OutputKind kind;
-        struct iovec pieces[OUTPUT_PIECES]; /* borrowed; of this turn */
         size_t n_pieces;
         uint8_t *kept; /* owned; of earlier turns, goes first: kept_begin to kept_end */
         size_t kept_size;
@@ -32,6 +31,7 @@ typedef struct Output {
         size_t kept_end;
         uint64_t pending; /* bytes in both */
         int failure;      /* -errno once writing has failed: everything is dropped from then on */
+        struct iovec pieces[OUTPUT_PIECES]; /* borrowed; of this turn */
 } Output;
 
 void output_init(Output *output, int fd);

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -76,16 +77,18 @@ static char *absolute(const char *base, const char *path) {
 }
 
 static int set_path(Reading *reading, const char *key, const char *path, bool as_file) {
-        char *here = getcwd(NULL, 0), *whole;
+        char buffer[PATH_MAX], *here = getcwd(buffer, sizeof(buffer)), *longer = NULL, *whole;
         json_t *value;
         int r;
 
+        if (!here && errno == ERANGE)
+                here = longer = getcwd(NULL, 0);
         if (!here && *path != '/') {
                 cli_complain("cannot tell the current directory: %s", strerror(errno));
                 return exit_status_of_usage("run");
         }
         whole = absolute(here ? here : "/", path);
-        free(here);
+        free(longer);
         if (!whole)
                 return cli_out_of_memory();
         value = bytes_string_to_json(whole);

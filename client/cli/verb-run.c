@@ -19,6 +19,8 @@
 #include "client/cli/record-json.h"
 #include "client/cli/run-params.h"
 #include "client/cli/signals.h"
+#include "client/libpmux/connection.h"
+#include "client/libpmux/stream.h"
 #include "common/clock.h"
 #include "common/fd.h"
 
@@ -31,9 +33,7 @@ typedef struct Attach {
         const RunParams *run; /* borrowed */
         PmuxStream *stream;   /* owned */
         Feeder feeder;
-        int signal_fd; /* owned */
-        Output out;
-        Output err;
+        int signal_fd;      /* owned */
         Output *outputs[3]; /* borrowed; by source */
         Filter filters[3];
         RecordJson json;
@@ -53,6 +53,9 @@ typedef struct Attach {
         uint64_t renew_usec; /* monotonic: when the lease is renewed next */
         bool over;
         int status;
+
+        Output out;
+        Output err;
 } Attach;
 
 static void attach_end(Attach *attach, int status) {
@@ -357,8 +360,8 @@ static int attach_start(Attach *attach, json_t *params) {
                 .on_failed = on_failed,
                 .userdata = attach,
         };
-        PmuxError error;
-        char *text;
+        PmuxError exported;
+        Error error = {};
         int r;
 
         (void)json_object_set_new(
@@ -366,16 +369,16 @@ static int attach_start(Attach *attach, json_t *params) {
                 json_pack("{s:b, s:s}", "lossless", attach->run->lossless, "until", "forever"));
         if (attach->run->forward_stdin && feeder_stdin_is_empty())
                 (void)json_object_set_new(params, "eof", json_true());
-        text = json_dumps(params, JSON_COMPACT);
-        if (!text)
-                return cli_out_of_memory();
         r = signals_open(&attach->signal_fd);
         if (r < 0)
                 cli_complain("signals cannot be forwarded: %s", strerror(-r));
         feeder_init(&attach->feeder, attach->cli->pmux);
-        r = pmux_stream_start(attach->cli->pmux, "run", text, &options, &attach->stream, &error);
-        free(text);
-        return r < 0 ? cli_fail(attach->cli, &error) : 0;
+        /* Not as text, which would be read at once by the one that it is given to. */
+        r = stream_start(attach->cli->pmux, "run", json_incref(params), &options, &attach->stream, &error);
+        if (r == 0)
+                return 0;
+        (void)error_export(&exported, &error, r);
+        return cli_fail(attach->cli, &exported);
 }
 
 static ssize_t write_json(void *cookie, const char *data, size_t size) {
@@ -407,11 +410,14 @@ static int close_json(Attach *attach, FILE *file, int status) {
 }
 
 static int run_attached(Cli *cli, const RunParams *run) {
-        Attach attach = { .cli = cli, .run = run, .signal_fd = -1 };
+        static Attach attach; /* large, and little of it is touched */
         FILE *real_stdout = stdout, *json = NULL;
         PmuxError error;
         int status;
 
+        attach.cli = cli;
+        attach.run = run;
+        attach.signal_fd = -1;
         output_init(&attach.out, STDOUT_FILENO);
         output_init(&attach.err, STDERR_FILENO);
         attach.outputs[PMUX_NONE] = attach.outputs[PMUX_STDOUT] = &attach.out;
@@ -437,7 +443,8 @@ static int run_attached(Cli *cli, const RunParams *run) {
         feeder_deinit(&attach.feeder);
         for (size_t i = 0; i < ARRAY_SIZE(attach.filters); i++)
                 filter_deinit(&attach.filters[i]);
-        (void)pmux_stream_free(attach.stream);
+        /* Its end is the stream's: to unsubscribe first would wake the daemon once more for nothing. */
+        cli->pmux = pmux_close(cli->pmux);
         (void)fd_close(attach.signal_fd);
         record_json_deinit(&attach.json);
         json_decref(attach.details);
