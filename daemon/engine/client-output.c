@@ -18,6 +18,8 @@
 #include "daemon/engine/error-json.h"
 #include "daemon/engine/limits.h"
 
+#define LATE_DELAY_USEC 10000 /* until a greeting is sent by itself */
+
 bool client_writable(const Client *client) {
         return client->greeted && !client->closing && !client->closed && !client->failed &&
                evbuffer_get_length(client->out) == 0;
@@ -72,6 +74,7 @@ static int client_write_out(Client *client) {
 
         if (client->failed)
                 return -ECONNRESET;
+        client_drop_greeting(client);
         while (evbuffer_get_length(client->out) > 0) {
                 n = evbuffer_write(client->out, client->fd);
                 if (n < 0 && (errno == EAGAIN || errno == EINTR))
@@ -121,6 +124,37 @@ void client_set_flush(ClientSet *set) {
 static void client_needs_flush(Client *client) {
         if (!client->closed && !list_linked(&client->flush_link))
                 list_append(&client->set->flush, &client->flush_link);
+}
+
+void client_hold_greeting(Client *client) {
+        const struct timeval delay = { .tv_usec = LATE_DELAY_USEC };
+        ClientSet *set = client->set;
+
+        if (client->closed || client->closing || client->failed ||
+            evbuffer_get_length(client->out) != FRAME_HEADER_SIZE + sizeof(set->greeting) ||
+            (!evtimer_pending(set->late_timer, NULL) && evtimer_add(set->late_timer, &delay) < 0))
+                return;
+        list_remove(&client->flush_link);
+        list_append(&set->late, &client->late_link);
+}
+
+void client_drop_greeting(Client *client) {
+        if (!list_linked(&client->late_link))
+                return;
+        list_remove(&client->late_link);
+        if (list_empty(&client->set->late))
+                (void)evtimer_del(client->set->late_timer);
+}
+
+void client_on_late_timer(evutil_socket_t fd, short what, void *userdata) {
+        ClientSet *set = userdata;
+
+        (void)fd;
+        (void)what;
+        LIST_FOREACH(Client, client, &set->late, late_link) {
+                list_remove(&client->late_link);
+                client_needs_flush(client);
+        }
 }
 
 /* The connection can not be saved. Those who send are its streams and requests, which must not be freed under
@@ -205,8 +239,10 @@ static bool client_has_ready_stream(const Client *client) {
 static void client_join(Client *client) {
         size_t size = evbuffer_get_length(client->out);
 
-        if (client->set->batch_client != client && client_can_join(client))
-                (void)evbuffer_remove(client->out, client_batch_take(client, size), size);
+        if (client->set->batch_client == client || !client_can_join(client))
+                return;
+        client_drop_greeting(client);
+        (void)evbuffer_remove(client->out, client_batch_take(client, size), size);
 }
 
 void client_set_pump(ClientSet *set) {

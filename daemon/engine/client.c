@@ -24,12 +24,15 @@ int client_set_init(ClientSet *set, struct event_base *base, const ClientOps *op
         list_init(&set->flush);
         list_init(&set->ready);
         list_init(&set->lazy);
+        list_init(&set->late);
         list_init(&set->dead);
         set->scratch = malloc(LIMIT_DATA_FRAME_BYTES);
         set->read_buffer = malloc(CLIENT_READ_BYTES);
         set->batch = malloc(LIMIT_BATCH_BYTES);
         set->lazy_timer = evtimer_new(base, client_on_lazy_timer, set);
-        return set->scratch && set->read_buffer && set->batch && set->lazy_timer ? 0 : -ENOMEM;
+        set->late_timer = evtimer_new(base, client_on_late_timer, set);
+        return set->scratch && set->read_buffer && set->batch && set->lazy_timer && set->late_timer ? 0
+                                                                                                    : -ENOMEM;
 }
 
 static Client *client_free(Client *client) {
@@ -37,6 +40,7 @@ static Client *client_free(Client *client) {
                 return NULL;
         list_remove(&client->link);
         list_remove(&client->flush_link);
+        list_remove(&client->late_link);
         if (client->fds.next)
                 client_fds_drop(client);
         if (client->read_event)
@@ -59,7 +63,9 @@ void client_set_deinit(ClientSet *set) {
         client_set_reap(set);
         if (set->lazy_timer)
                 event_free(set->lazy_timer);
-        set->lazy_timer = NULL;
+        if (set->late_timer)
+                event_free(set->late_timer);
+        set->lazy_timer = set->late_timer = NULL;
         free(set->scratch);
         free(set->read_buffer);
         free(set->batch);
@@ -95,6 +101,7 @@ void client_close(Client *client) {
                 ops->on_close(stream);
         }
         list_remove(&client->flush_link);
+        client_drop_greeting(client);
         list_remove(&client->link);
         list_append(&client->set->dead, &client->link);
 }
@@ -113,7 +120,7 @@ static int client_handle_hello(Client *client, const FrameHeader *header, const 
                         reterr_error, ERROR_VERSION,
                         "the client speaks protocol versions %u to %u, this daemon (%s) speaks %d to %d", low,
                         high, PMUX_VERSION, PROTOCOL_VERSION, PROTOCOL_VERSION);
-        client->greeted = true;
+        client->greeted = client->is_new = true;
         return client_send_frame(client, FRAME_HELLO, 0, client->set->greeting,
                                  sizeof(client->set->greeting));
 }
@@ -255,6 +262,9 @@ static int client_read(Client *client, Error *reterr_error) {
         r = client_handle_buffer(client, reterr_error);
         if (!list_empty(&client->fds))
                 client_fds_pass(client);
+        if (client->is_new && client->n_requests > 0)
+                client_hold_greeting(client);
+        client->is_new = false;
         return r;
 }
 

@@ -56,6 +56,7 @@ struct ClientSet {
         List flush; /* clients with control frames to send */
         List ready; /* streams with something to do */
         List lazy;  /* streams that may wait for company, or for lazy_timer */
+        List late;  /* clients whose greeting waits for the first reply, or for late_timer */
         List dead;  /* clients to free at the end of the turn */
         size_t n_clients;
         size_t n_wide;        /* of those, with is_wide */
@@ -67,12 +68,14 @@ struct ClientSet {
         Client *batch_client;     /* borrowed; NULL: the batch is empty */
         bool pumping;             /* a batch may stay open */
         struct event *lazy_timer; /* owned */
+        struct event *late_timer; /* owned */
         uint8_t greeting[FRAME_HELLO_DAEMON_SIZE];
 };
 
 struct Client {
         List link;       /* in set->clients or set->dead */
         List flush_link; /* in set->flush */
+        List late_link;  /* in set->late */
         List streams;    /* ClientStream.link */
         List requests;   /* Request.link of those that wait; the request layer's */
         ClientSet *set;  /* borrowed */
@@ -94,6 +97,7 @@ struct Client {
         uint32_t send_bytes;       /* room of the socket, as far as known; 0: it has not been full yet */
         bool is_wide;              /* its socket holds WIDE_SEND_BUFFER_BYTES */
         bool greeted;
+        bool is_new;  /* its HELLO is among what was just read */
         bool closing; /* flush, then close */
         bool closed;  /* to be freed at the end of the turn */
         bool failed;  /* something could not be sent: the next flush closes it */
@@ -178,6 +182,17 @@ void client_stream_ready(ClientStream *stream);
  * later: for what is worth no write of its own. */
 void client_stream_lazily(ClientStream *stream);
 
+/**
+ * client_hold_greeting() - let the greeting wait for a reply, if it is all that there is to be sent
+ *
+ * A client that sent its first request with its HELLO waits for the reply, and need not be woken before it by
+ * an answer to the HELLO alone. If none comes, the greeting goes after some milliseconds.
+ */
+void client_hold_greeting(Client *client);
+/** client_drop_greeting() - nothing is held any more: it is on its way, or the client is gone. */
+void client_drop_greeting(Client *client);
+/** client_on_late_timer() - the trampoline of set->late_timer; private to client*.c. */
+void client_on_late_timer(evutil_socket_t fd, short what, void *userdata);
 /** client_on_lazy_timer() - the trampoline of set->lazy_timer; private to client*.c. */
 void client_on_lazy_timer(evutil_socket_t fd, short what, void *userdata);
 /** client_on_writable() - the trampoline of write_event; private to client*.c. */

@@ -23,6 +23,8 @@ static size_t reply_size; /* on_control answers so much */
 static uint8_t output[1 << 20];
 static size_t n_output;
 
+static bool keeps_requests; /* their replies come later */
+
 static void mix(const void *bytes, size_t size) {
         for (size_t i = 0; i < size; i++)
                 sum = sum * 31 + ((const uint8_t *)bytes)[i];
@@ -33,6 +35,7 @@ static int on_control(Client *c, const char *text, size_t size, void *userdata) 
 
         (void)userdata;
         n_controls++;
+        c->n_requests += keeps_requests;
         mix(text, size);
         return reply_size > 0 ? client_send_frame(c, FRAME_CONTROL, 0, zeros, reply_size) : 0;
 }
@@ -112,6 +115,7 @@ static void setup(void) {
         base = event_base_new();
         ck_assert_int_eq(client_set_init(&set, base, &ops, NULL), 0);
         reply_size = 0;
+        keeps_requests = false;
         connect_client();
 }
 
@@ -497,6 +501,67 @@ START_TEST(what_may_wait_does_not_wait_for_ever)
 }
 END_TEST
 
+/* A client on a socket that keeps apart what was written apart says HELLO together with a request that waits.
+ */
+static void greet_with_request(void) {
+        uint8_t bytes[256];
+        size_t size;
+
+        close(peer);
+        turn();
+        turn();
+        connect_client_by(SOCK_SEQPACKET);
+        keeps_requests = true;
+        size = put_hello(bytes);
+        size += put_frame(bytes + size, FRAME_CONTROL, 0, "{}", 2);
+        ck_assert_int_eq(send(peer, bytes, size, 0), (ssize_t)size);
+        turn();
+        ck_assert_uint_eq(n_controls, 1);
+        ck_assert_int_eq(recv(peer, bytes, sizeof(bytes), 0), -1);
+}
+
+START_TEST(a_greeting_goes_with_the_first_reply)
+{
+        const int greeting_size = FRAME_HEADER_SIZE + FRAME_HELLO_DAEMON_SIZE;
+        uint8_t bytes[4096];
+
+        greet_with_request();
+        ck_assert_int_eq(client_send_frame(client, FRAME_CONTROL, 0, "{}", 2), 0);
+        turn();
+        ck_assert_int_eq(recv(peer, bytes, sizeof(bytes), 0), greeting_size + FRAME_HEADER_SIZE + 2);
+        ck_assert_uint_eq(bytes[4], FRAME_HELLO);
+        ck_assert_uint_eq(bytes[greeting_size + 4], FRAME_CONTROL);
+        ck_assert(!evtimer_pending(set.late_timer, NULL));
+        greet_with_request(); /* and before what a stream says */
+        ck_assert_int_eq(client_stream_attach(&streams[1], client, 2, &small_ops, NULL), 0);
+        client_stream_ready(&streams[1]);
+        turn();
+        ck_assert_int_eq(recv(peer, bytes, sizeof(bytes), 0),
+                         greeting_size + FRAME_HEADER_SIZE + RECORD_HEADER_SIZE + 8);
+        ck_assert_uint_eq(bytes[4], FRAME_HELLO);
+        ck_assert(!evtimer_pending(set.late_timer, NULL));
+}
+END_TEST
+
+START_TEST(a_greeting_does_not_wait_for_ever)
+{
+        uint8_t bytes[64];
+
+        greet_with_request();
+        ck_assert_int_eq(event_base_loop(base, EVLOOP_ONCE), 0); /* until the timer */
+        turn();
+        ck_assert_int_eq(recv(peer, bytes, sizeof(bytes), 0), FRAME_HEADER_SIZE + FRAME_HELLO_DAEMON_SIZE);
+        ck_assert_uint_eq(bytes[4], FRAME_HELLO);
+        greet_with_request(); /* the client goes away meanwhile */
+        close(peer);
+        turn();
+        turn();
+        ck_assert_uint_eq(set.n_clients, 0);
+        ck_assert(!evtimer_pending(set.late_timer, NULL));
+        connect_client();
+}
+END_TEST
+
 START_TEST(stream_ids_are_one_of_a_kind)
 {
         static ClientStream many[LIMIT_STREAMS_PER_CLIENT + 1];
@@ -542,6 +607,8 @@ static Suite *client_suite(void) {
         tcase_add_test(out, replies_go_in_one_write_with_what_streams_say);
         tcase_add_test(out, what_may_wait_goes_with_what_may_not);
         tcase_add_test(out, what_may_wait_does_not_wait_for_ever);
+        tcase_add_test(out, a_greeting_goes_with_the_first_reply);
+        tcase_add_test(out, a_greeting_does_not_wait_for_ever);
         tcase_add_test(of_streams, stream_ids_are_one_of_a_kind);
         suite_add_tcase(suite, in);
         suite_add_tcase(suite, out);
