@@ -355,12 +355,17 @@ static unsigned claims_stored(const Process *process) {
 }
 
 static void claims_store(Process *process, unsigned n) {
+        unsigned before = claims_stored(process);
+
         n = MIN(n, RUN_CLAIMS_MAX);
-        if (n == claims_stored(process))
+        if (n == before)
                 return;
         process->run.ended &= ~(RUN_CLAIMS_MAX << RUN_CLAIMS_SHIFT);
         process->run.ended |= n << RUN_CLAIMS_SHIFT;
-        process_changed(process, PROCESS_CHANGED_RUN);
+        /* That the readers of a run that is over leave is worth no transaction: the next engine would wait a
+         * while for them to come back, and nothing would wait with it. */
+        if (n > before || !process_is_over(process))
+                process_changed(process, PROCESS_CHANGED_RUN);
 }
 
 void process_reader_moved(Process *process) {
