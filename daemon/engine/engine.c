@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <malloc.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -198,6 +199,8 @@ static void engine_schedule_chores(Engine *engine) {
         bool has_begun = engine->supervisor.host.has_begun_runs;
 
         engine->supervisor.host.has_begun_runs = false;
+        if (has_begun)
+                (void)sched_yield(); /* to the keeper, if it was woken on this very processor */
         if (!supervisor_has_chores(&engine->supervisor))
                 return;
         if (has_begun)
