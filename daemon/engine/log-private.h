@@ -97,10 +97,6 @@ static inline int log_know(Log *log, Segment *segment, Error *reterr_error) {
         return segment_is_known(segment) ? 0 : log_look(log, segment, reterr_error);
 }
 
-/** log_know_all() - have those of all segments, as whoever appends or gives up segments must. Return: as
- * log_know(). */
-int log_know_all(Log *log, Error *reterr_error);
-
 /** log_now() - the time for the next record: the clock's, unless that went back. */
 uint64_t log_now(Log *log);
 

@@ -92,8 +92,12 @@ uint64_t log_end(const Log *log);   /* the offset that the next byte will have *
 uint64_t log_lost(const Log *log);  /* bytes lost between segments (full disk; not by retention), ever */
 uint64_t log_time(const Log *log);  /* of the latest record; its data may have come LOG_RECORD_USEC later */
 
-/** log_disk_bytes() - the data bytes kept. Looks at the files of all segments that nobody came to yet.
+/** log_know_all() - look at the files of all segments that nobody came to yet, as whoever writes must. Who is
+ * about to begin something that will be written asks this first: what cannot be recorded is not begun.
  * Return: 0; -EUCLEAN (SYSTEM) with a file's name; -errno. */
+int log_know_all(Log *log, Error *reterr_error);
+
+/** log_disk_bytes() - the data bytes kept. Return: as log_know_all(), which it calls. */
 int log_disk_bytes(Log *log, uint64_t *ret_bytes, Error *reterr_error);
 
 /**

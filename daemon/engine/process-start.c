@@ -207,7 +207,7 @@ int process_start(Process *process, Error *reterr_error) {
                                                            : "exited, but something of its last run is left");
         if (process->run.run > 0 && (r = process_check_restart(process, reterr_error)) < 0)
                 return r;
-        if ((r = process_log(process, &log, reterr_error)) < 0 ||
+        if ((r = process_log(process, &log, reterr_error)) < 0 || (r = log_know_all(log, reterr_error)) < 0 ||
             (r = process_stdin_log(process, &stdin_log, reterr_error)) < 0 ||
             (r = stdin_log_begin_run(stdin_log, process->run.run + 1, reterr_error)) < 0)
                 return r;

@@ -132,6 +132,33 @@ class Recovery(PmuxTest):
         self.assertEqual([(r.offset, r.data) for r in records if r.kind == K_DATA], [(0, b"its own\n")])
         self.assertEqual(len([r for r in records if r.kind == K_START]), 1)
 
+    def test_nothing_is_started_whose_log_is_damaged(self):
+        """The engine looks at an old segment when it comes to it: a start comes to all of them before there is a
+        program whose output and end could not be recorded."""
+        client = self.client(reconnect=True)
+        run = client.run([program("sequence"), "-o", "600000", "-s", "3"], retention_bytes=1 << 20)
+        self.assert_code(self.ended(client, run["id"], for_="empty"), 0)
+        directory = os.path.join(self.daemon.state_dir, "processes", str(run["id"]))
+        segments = sorted(n for n in os.listdir(directory) if n.endswith(".log") and n[0].isdigit())
+        self.assertGreater(len(segments), 3)
+        damaged = os.path.join(directory, segments[1])
+        size = os.path.getsize(damaged)
+        self.daemon.kill_engine()
+        os.truncate(damaged, size + 1)
+        with self.assertRaises(RpcError) as caught:
+            client.restart(run["id"])
+        self.assertEqual(caught.exception.name, "system")
+        self.assertIn(segments[1], str(caught.exception))
+        shown = client.show(run["id"])
+        self.assertEqual((shown["state"], shown["run"], shown["log"]), ("exited", 1, None))
+        os.truncate(damaged, size)
+        client.restart(run["id"])
+        self.assert_code(self.ended(client, run["id"], for_="empty"), 0)
+        shown = client.show(run["id"])
+        self.assertEqual((shown["run"], shown["log"]["end"]), (2, 1200000))
+        client.remove(run["id"])
+        self.assertFalse(os.path.exists(directory))
+
     def test_killed_again_while_it_recovers(self):
         client = self.client(reconnect=True)
         run, subscription = client.run([program("sequence"), "-o", "inf", "-s", "5", "-c", "5000"],
