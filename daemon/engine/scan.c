@@ -221,6 +221,10 @@ int scan_step(Scan *scan, Log *log, ScanBuffer *buffer, uint64_t usec, Error *re
                 r = scan_restart(scan, log);
         if (r >= 0 && !scan->again)
                 state = r = scan_gather(scan, log);
+        if (r < 0 && scan->n > scan->n_seen) { /* what came before it may be all that is asked for */
+                scan_release(scan);
+                state = r = SCAN_BUSY;
+        }
         if (r < 0)
                 return log_explain(log, r, "cannot read the log", reterr_error);
         if (scan->n == scan->n_seen && scan->is_begun && !scan->again)

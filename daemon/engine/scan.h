@@ -71,6 +71,8 @@ void scan_init(Scan *scan, Match *match, const LogCursor *begin, uint64_t max, u
  * than a few times what has come, however small the pieces, a long one is seen again when it has grown by a
  * quarter, or after scan_release(), for which the caller has a clock.
  *
+ * Where the log cannot be read, this is told by the step after the one that has seen all in front of it.
+ *
  * Return: a ScanState; -EDQUOT (LIMIT): the pattern takes too many steps; -errno.
  */
 int scan_step(Scan *scan, Log *log, ScanBuffer *buffer, uint64_t usec, Error *reterr_error);

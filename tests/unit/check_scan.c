@@ -93,6 +93,33 @@ START_TEST(only_the_chosen_sources_are_gathered)
 }
 END_TEST
 
+/* What can be read is found, however little stands between it and what cannot. */
+START_TEST(what_cannot_be_read_hides_nothing_in_front_of_it)
+{
+        Error error = {};
+        uint64_t next;
+        int r;
+
+        log_test_open(1 << 20, 4);
+        for (int i = 0; i < 4; i++)
+                put(SOURCE_STDOUT, 1, "abc\n");
+        test_log = log_free(test_log);
+        ck_assert_int_eq(truncate(log_test_file(8, ".log"), 5), 0);
+        log_test_open(1 << 20, 4);
+        begin(_i == 0 ? MATCH_LINE : MATCH_PATTERN, 0, "c\\na", 1000);
+        ck_assert_int_eq(step(), SCAN_DONE);
+        ck_assert_str_eq(taken(4, &next), "abc\n");
+        begin(_i == 0 ? MATCH_EXACTLY : MATCH_PATTERN, 10, "c\\nabc\\na", 1000);
+        do
+                r = scan_step(&scan, test_log, &buffer, UINT64_MAX, &error);
+        while (r == SCAN_BUSY);
+        ck_assert_int_eq(r, -EUCLEAN);
+        ck_assert_ptr_nonnull(strstr(error.text, "00000000000000000008.log'"));
+        ck_assert_uint_eq(scan.n, 8);
+        ck_assert_int_eq(scan_step(&scan, test_log, &buffer, UINT64_MAX, &error), -EUCLEAN);
+}
+END_TEST
+
 START_TEST(it_never_goes_into_the_next_run_with_something_gathered)
 {
         put_record(RECORD_START, 1, 1);
@@ -305,6 +332,7 @@ static Suite *scan_suite(void) {
         tcase_add_checked_fixture(tcase, setup, teardown);
         tcase_add_test(tcase, what_comes_in_pieces_is_found_once_it_is_there);
         tcase_add_test(tcase, only_the_chosen_sources_are_gathered);
+        tcase_add_loop_test(tcase, what_cannot_be_read_hides_nothing_in_front_of_it, 0, 2);
         tcase_add_test(tcase, it_never_goes_into_the_next_run_with_something_gathered);
         tcase_add_test(tcase, more_than_it_may_gather_is_said_and_not_sooner);
         tcase_add_test(tcase, what_retention_took_is_said_and_passed_over);
