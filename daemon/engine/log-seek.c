@@ -115,19 +115,22 @@ static int log_segment_time(Log *log, Segment *segment, uint64_t *ret_time_usec)
         return 0;
 }
 
-/* The last segment that was begun before a time; 0 if none was. */
+/* The last segment that is known to have been begun before a time; 0 if none is. One whose index is lost says
+ * nothing: the next one stands for it. */
 static int log_find_segment_by_time(Log *log, uint64_t time_usec, uint32_t *ret_i) {
-        uint32_t low = 0, high = log->n_segments, middle;
+        uint32_t low = 0, high = log->n_segments, middle, i;
         uint64_t begun_usec;
         int r;
 
         while (high - low > 1) {
                 middle = low + (high - low) / 2;
-                r = log_segment_time(log, &log->segments[middle], &begun_usec);
-                if (r < 0)
-                        return r;
-                if (begun_usec < time_usec)
-                        low = middle;
+                for (i = middle, begun_usec = 0; i < high && begun_usec == 0; i++) {
+                        r = log_segment_time(log, &log->segments[i], &begun_usec);
+                        if (r < 0)
+                                return r;
+                }
+                if (begun_usec > 0 && begun_usec < time_usec)
+                        low = i - 1;
                 else
                         high = middle;
         }
@@ -183,8 +186,13 @@ int log_seek_time(Log *log, LogCursor *ret_cursor, uint64_t time_usec) {
                 return r;
         segment = &log->segments[i];
         r = log_know(log, segment, NULL);
-        if (r >= 0)
-                r = log_files_of(log, segment, &files);
+        if (r < 0)
+                return r;
+        if (segment->n_records == 0) { /* when its bytes came is lost */
+                *ret_cursor = cursor_at(segment, 0, segment->begin);
+                return 0;
+        }
+        r = log_files_of(log, segment, &files);
         if (r < 0)
                 return r;
         r = index_find(files->index_fd, 0, segment->n_records, INDEX_BY_TIME, time_usec, &number);

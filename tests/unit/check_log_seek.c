@@ -194,6 +194,32 @@ START_TEST(a_reader_at_the_end_gets_what_joins_the_last_record)
 }
 END_TEST
 
+/* Any of seven segments, one a second, may have lost its index, each of the others is found by its time. */
+START_TEST(a_time_is_found_beside_segments_without_an_index)
+{
+        uint64_t offset;
+        LogCursor cursor;
+
+        log_test_open(1 << 20, 4);
+        for (int i = 0; i < 7; i++, now_usec += 1000000)
+                put(SOURCE_STDOUT, 1, "abcd");
+        test_log = log_free(test_log);
+        for (unsigned i = 0; i < 6; i++)
+                if ((unsigned)_i & 1u << i)
+                        ck_assert_int_eq(truncate(log_test_file(i * 4, ".idx"), 0), 0);
+        log_test_open(1 << 20, 4);
+        for (unsigned i = 0; i < 7; i++) {
+                ck_assert_int_eq(log_seek_time(test_log, &cursor, 1000000 + i * 1000000), 0);
+                /* what was lost before it is told first */
+                for (offset = i * 4; offset > 0 && (unsigned)_i & 1u << (offset / 4 - 1); offset -= 4)
+                        ;
+                if (!((unsigned)_i & 1u << i))
+                        ck_assert_uint_eq(cursor.offset, offset);
+                ck_assert_uint_le(cursor.offset, i * 4);
+        }
+}
+END_TEST
+
 START_TEST(a_run_is_found_by_its_start_among_others)
 {
         LogCursor cursor;
@@ -267,6 +293,7 @@ static Suite *log_seek_suite(void) {
         tcase_add_loop_test(tcase, seeks_find_what_a_scan_finds, 0, 20);
         tcase_add_test(tcase, records_at_an_offset_come_before_its_bytes);
         tcase_add_test(tcase, a_reader_at_the_end_gets_what_joins_the_last_record);
+        tcase_add_loop_test(tcase, a_time_is_found_beside_segments_without_an_index, 0, 64);
         tcase_add_test(tcase, a_run_is_found_by_its_start_among_others);
         tcase_add_test(tcase, lines_are_counted_from_the_end);
         tcase_add_test(tcase, long_lines_are_found_across_blocks);
