@@ -99,9 +99,9 @@ int segment_unlink(const char *path, uint64_t begin) {
         return 0;
 }
 
-/* @is_optional: where there is none, its size is 0. */
-static int look_at_file(const char *path, uint64_t begin, SegmentFile file, bool is_optional,
-                        uint64_t *ret_size, Error *reterr_error) {
+/* Return: 1 and the size; 0: there is none, and the size is 0; -errno. */
+static int look_at_file(const char *path, uint64_t begin, SegmentFile file, uint64_t *ret_size,
+                        Error *reterr_error) {
         char name[PATH_MAX];
         struct stat st;
         int r;
@@ -112,8 +112,6 @@ static int look_at_file(const char *path, uint64_t begin, SegmentFile file, bool
         if (lstat(name, &st) < 0) {
                 if (errno != ENOENT)
                         return error_set_errno(reterr_error, errno, "cannot look at '%s'", name);
-                if (!is_optional)
-                        return error_set_errno(reterr_error, EUCLEAN, "'%s' is missing", name);
                 *ret_size = 0;
                 return 0;
         }
@@ -122,20 +120,27 @@ static int look_at_file(const char *path, uint64_t begin, SegmentFile file, bool
         if (st.st_size > (off_t)(file == SEGMENT_DATA ? SEGMENT_DATA_MAX : SEGMENT_INDEX_MAX))
                 return error_set_errno(reterr_error, EUCLEAN, "'%s' is larger than any segment", name);
         *ret_size = (uint64_t)st.st_size;
-        return 0;
+        return 1;
 }
 
 int segment_look(const char *path, Segment *segment, const Segment *next, Error *reterr_error) {
         uint64_t size, index_size;
         int r;
 
+        r = look_at_file(path, segment->begin, SEGMENT_DATA, &size, reterr_error);
+        if (r < 0)
+                return r;
+        if (r == 0 && next) { /* its index alone tells nothing, as segment_scan() has it */
+                segment->size = segment->n_records = 0;
+                return 0;
+        }
+        r = look_at_file(path, segment->begin, SEGMENT_INDEX, &index_size, reterr_error);
+        if (r < 0)
+                return r;
         /* The last one: no byte has come yet; or a kill came between the two files of a new segment. */
-        r = look_at_file(path, segment->begin, SEGMENT_DATA, !next, &size, reterr_error);
-        if (r < 0)
-                return r;
-        r = look_at_file(path, segment->begin, SEGMENT_INDEX, !next && size == 0, &index_size, reterr_error);
-        if (r < 0)
-                return r;
+        if (r == 0 && (next || size > 0))
+                return error_set_errno(reterr_error, EUCLEAN, "'%s/%020" PRIu64 ".idx' is missing", path,
+                                       segment->begin);
         if (next && segment->begin + size > next->begin)
                 return error_set_errno(reterr_error, EUCLEAN, "'%s/%020" PRIu64 ".log' reaches into the next",
                                        path, segment->begin);

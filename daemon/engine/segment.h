@@ -53,8 +53,11 @@ int segment_scan(const char *path, Segment **ret_segments, uint32_t *ret_n, Erro
  * segment_look() - learn how large the files of a segment are; no index is read
  * @next:  the segment behind it, of which only the begin is used; NULL: it is the last one
  *
- * Return: 0; -EUCLEAN (SYSTEM) when it reaches into the next one, or is not the last and a file is missing,
- * or what has the name is no file or larger than any segment; -errno. On failure nothing has changed.
+ * One that is not the last and has no data file any more was deleted since it was found: it is empty.
+ *
+ * Return: 0; -EUCLEAN (SYSTEM) when it reaches into the next one, or has bytes or is not the last and its
+ * index is missing, or what has the name is no file or larger than any segment; -errno. On failure nothing
+ * has changed.
  */
 int segment_look(const char *path, Segment *segment, const Segment *next, Error *reterr_error);
 

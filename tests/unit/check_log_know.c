@@ -348,6 +348,34 @@ START_TEST(a_segment_that_was_mended_is_as_good_as_any)
 }
 END_TEST
 
+/* Somebody who needs room deletes old files below an engine that has not come to them: what is left is what
+ * an engine would find that begins then. */
+START_TEST(a_segment_that_is_gone_by_then_is_a_gap)
+{
+        LogCursor cursor;
+
+        log_test_open(1 << 20, 4);
+        for (int i = 0; i < 5; i++) {
+                put(SOURCE_STDOUT, 1, "abcd");
+                now_usec += 1000000;
+        }
+        log_test_open(1 << 20, 4);
+        ck_assert_int_eq(unlink(log_test_file(8, ".log")), 0);
+        if (_i == 0)
+                ck_assert_int_eq(unlink(log_test_file(8, ".idx")), 0);
+        ck_assert_str_eq(read_from(6), "1@6'cd' gap@8+4 1@12'abcdabcd'");
+        ck_assert_str_eq(read_from(9), "gap@9+3 1@12'abcdabcd'");
+        ck_assert_int_eq(log_seek_lines(test_log, &cursor, 9, BOTH), 0);
+        ck_assert_int_eq(log_seek_run(test_log, &cursor, 1), 0);
+        for (uint64_t i = 0; i < 5; i++) {
+                ck_assert_int_eq(log_seek_time(test_log, &cursor, 1000000 + i * 1000000), 0);
+                ck_assert_uint_eq(cursor.offset, i == 3 ? 8 : i * 4); /* what is lost is told first */
+        }
+        put(SOURCE_STDOUT, 1, "x");
+        ck_assert_uint_eq(log_test_disk_bytes(), 17);
+}
+END_TEST
+
 START_TEST(other_failures_are_explained_by_what_failed)
 {
         Error error = {};
@@ -372,6 +400,7 @@ static Suite *log_know_suite(void) {
         tcase_add_loop_test(tcase, a_damaged_segment_refuses_only_who_comes_to_it, 0, DAMAGE_N_);
         tcase_add_loop_test(tcase, a_damaged_segment_refuses_who_writes, 0, DAMAGE_N_);
         tcase_add_test(tcase, a_segment_that_was_mended_is_as_good_as_any);
+        tcase_add_loop_test(tcase, a_segment_that_is_gone_by_then_is_a_gap, 0, 2);
         tcase_add_test(tcase, other_failures_are_explained_by_what_failed);
         suite_add_tcase(suite, tcase);
         return suite;
