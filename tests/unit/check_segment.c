@@ -182,6 +182,28 @@ START_TEST(one_that_was_deleted_since_it_was_found_is_empty)
 }
 END_TEST
 
+/* Its names come in several pieces, among others. */
+START_TEST(a_large_directory_is_read_whole)
+{
+        char name[512];
+
+        for (unsigned i = 0; i < 1000; i++) {
+                make_segment(i * 7919 % 1000 * 10, 10, 1);
+                (void)snprintf(name, sizeof(name), "%s/%0*u", log_dir, (int)(i % NAME_MAX) + 1, i);
+                ck_assert_int_eq(i % 2 == 0 ? mkdir(name, 0700) : symlink("a", name), 0);
+        }
+        ck_assert_int_eq(scan(), 0);
+        ck_assert_uint_eq(n_segments, 1000);
+        for (uint32_t i = 0; i < n_segments; i++) {
+                ck_assert_uint_eq(segments[i].begin, i * 10);
+                ck_assert_int_eq(look(i), 0);
+        }
+        ck_assert_int_eq(segment_remove_all(log_dir), 0);
+        ck_assert_int_eq(scan(), 0);
+        ck_assert_uint_eq(n_segments, 0);
+}
+END_TEST
+
 START_TEST(what_no_kill_explains_is_refused_by_name)
 {
         make_segment(0, 11, 1);
@@ -255,6 +277,7 @@ static Suite *segment_suite(void) {
         tcase_add_test(tcase, an_index_alone_is_a_last_segment_without_bytes);
         tcase_add_test(tcase, half_a_new_segment_is_accepted_as_the_last);
         tcase_add_test(tcase, one_that_was_deleted_since_it_was_found_is_empty);
+        tcase_add_test(tcase, a_large_directory_is_read_whole);
         tcase_add_test(tcase, what_no_kill_explains_is_refused_by_name);
         tcase_add_test(tcase, a_symbolic_link_is_not_followed);
         tcase_add_test(tcase, unlinking_twice_is_fine);
