@@ -47,11 +47,7 @@ int log_discard_resume(Log *log, uint32_t run, int fd, Error *reterr_error) {
         struct stat st;
         uint64_t size;
         off_t begin;
-        int r;
 
-        r = log_know_all(log, reterr_error);
-        if (r < 0)
-                return r;
         begin = lseek(fd, 0, SEEK_CUR);
         if (begin < 0 || fstat(fd, &st) < 0)
                 return error_set_errno(reterr_error, errno, "cannot read how much was discarded");

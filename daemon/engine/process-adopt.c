@@ -7,7 +7,6 @@
 #include <stdio.h>
 
 #include "common/clock.h"
-#include "common/fd.h"
 #include "daemon/engine/limits.h"
 #include "daemon/engine/process.h"
 
@@ -31,7 +30,6 @@ static void process_adopt_fds(Process *process, Handover *handover) {
         uint32_t run = process->run.run;
         Error error = {};
         Log *log;
-        int fd;
 
         process->stdin_fd = handover_take_fd(handover, KEEPER_LABEL_STDIN, process->id, run);
         process->outputs[0].fd = handover_take_fd(handover, KEEPER_LABEL_STDOUT, process->id, run);
@@ -41,17 +39,13 @@ static void process_adopt_fds(Process *process, Handover *handover) {
         process_stage_adopt(process, 1,
                             handover_take_fd(handover, KEEPER_LABEL_STDERR_STAGE, process->id, run));
         process->position_fd = handover_take_fd(handover, KEEPER_LABEL_POSITION, process->id, 0);
-        fd = handover_take_fd(handover, KEEPER_LABEL_DISCARD, process->id, 0);
-        if (fd >= 0 && process_log(process, &log, &error) >= 0) {
-                if (log_discard_resume(log, run, fd, &error) >= 0) {
-                        process->discard_fd = fd;
-                        process->disk_retry_usec = clock_monotonic_usec() + DISK_RETRY_USEC;
-                        return;
-                }
+        process->discard_fd = handover_take_fd(handover, KEEPER_LABEL_DISCARD, process->id, 0);
+        if (process->discard_fd < 0)
+                return;
+        process->disk_retry_usec = clock_monotonic_usec() + DISK_RETRY_USEC;
+        if (process_log(process, &log, &error) < 0)
                 (void)fprintf(stderr, "<3>process %" PRIu64 ": cannot go on discarding: %s\n", process->id,
                               error.text);
-        }
-        (void)fd_close(fd);
 }
 
 /* The state that the registry's record of a run that goes on stands for. */

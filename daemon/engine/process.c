@@ -242,8 +242,13 @@ int process_log(Process *process, Log **ret_log, Error *reterr_error) {
                         return r;
                 r = process->has_new_dir ? log_new(&process->log, path, &options, reterr_error)
                                          : log_open(&process->log, path, &options, reterr_error);
-                if (r < 0)
+                if (r >= 0 && process->discard_fd >= 0) /* else what was discarded would not be told of */
+                        r = log_discard_resume(process->log, process->run.run, process->discard_fd,
+                                               reterr_error);
+                if (r < 0) {
+                        process->log = log_free(process->log);
                         return r;
+                }
         }
         process_touch_log(process);
         *ret_log = process->log;

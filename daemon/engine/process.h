@@ -190,7 +190,8 @@ bool process_is_over(const Process *process);
 bool process_is_alive(const Process *process);
 /** process_has_tree() - something of the latest run is left, the main process or a descendant. */
 bool process_has_tree(const Process *process);
-/** process_log() - its log, opened if need be. Return: 0 or -errno. */
+/** process_log() - its log, opened if need be, with what an engine before this one discarded. Return: 0 or
+ * -errno. */
 int process_log(Process *process, Log **ret_log, Error *reterr_error);
 /** process_stdin_log() - likewise. */
 int process_stdin_log(Process *process, StdinLog **ret_log, Error *reterr_error);

@@ -2,6 +2,8 @@
 """A full disk: discarded with an exact gap, or the child waits; the daemon lives, exits are recorded."""
 
 import os
+import re
+import signal
 import subprocess
 
 from pmux_client import K_DATA, K_EXIT, K_GAP, K_WRITER, NULL, STDIN, STDOUT, RpcError
@@ -132,6 +134,34 @@ class DiskFull(PmuxTest):
         self.assert_code(self.ended(client, run["id"], timeout=60), 0)
         self.assertEqual(client.show(run["id"])["log"]["end"], total)
         self.assert_right_bytes(client.subscribe(run["id"], from_=0).collect(), total)
+
+    def test_what_was_discarded_is_not_forgotten_over_a_log_that_cannot_be_opened(self):
+        client = self.client(reconnect=True)
+        fifo = os.path.join(self.tmp, "fifo")
+        os.mkfifo(fifo)
+        self.leave(4 * MIB)
+        run = self.sh(client, 'head -c 8388608 /dev/zero; read line <"$1"; head -c 100000 /dev/zero', fifo,
+                      retention_bytes=64 * MIB)
+        wait_until(lambda: client.show(run["id"])["log"]["end"] == 8 * MIB, what="the first part")
+        self.assertEqual(client.show(run["id"])["log"]["state"], "discarding")
+        directory = os.path.join(self.daemon.state_dir, "processes", str(run["id"]))
+        index = os.path.join(directory, max(n for n in os.listdir(directory) if re.fullmatch(r"\d{20}\.idx", n)))
+        keeper, engine = self.daemon.keeper_pid(), self.daemon.engine_pid()
+        os.kill(keeper, signal.SIGSTOP)
+        os.kill(engine, signal.SIGKILL)
+        os.rename(index, index + ".away")
+        os.kill(keeper, signal.SIGCONT)
+        wait_until(lambda: client.show(run["id"])["log"] is None, what="an engine that cannot open it")
+        os.unlink(self.ballast)
+        with open(fifo, "w") as file:
+            file.write("go\n")
+        wait_until(lambda: "cannot log its output" in self.daemon.stderr_text(), what="output that waits")
+        os.rename(index + ".away", index)
+        self.assert_code(self.ended(client, run["id"]), 0)
+        records = client.subscribe(run["id"], from_=0).collect()
+        self.assertEqual(sum(len(r.data) for r in records if r.kind == K_DATA) +
+                         sum(r.arg for r in records if r.kind == K_GAP), 8 * MIB + 100000)
+        self.assertEqual([r.offset for r in records if r.kind == K_EXIT], [8 * MIB + 100000])
 
     def test_statuses_and_calls_while_the_disk_is_full(self):
         client = self.client()

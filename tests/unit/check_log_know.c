@@ -3,6 +3,8 @@
 /* What is learned late of older segments is what a look at all of them at once finds, and a damaged one is in
  * nobody's way but of those who come to it. */
 
+#include <sys/mman.h>
+
 #include "tests/support/log-model.h"
 
 /* Open the log again; as it is, or as if all had been looked at first. */
@@ -325,13 +327,35 @@ START_TEST(a_damaged_segment_refuses_who_writes)
         close(fds[0]);
         close(fds[1]);
         error = (Error){};
-        ck_assert_int_eq(log_discard_resume(test_log, 1, -1, &error), -EUCLEAN);
-        ck_assert_ptr_nonnull(strstr(error.text, damaged_file(_i)));
-        error = (Error){};
         ck_assert_int_eq(log_disk_bytes(test_log, &bytes, &error), -EUCLEAN);
         ck_assert_ptr_nonnull(strstr(error.text, damaged_file(_i)));
         ck_assert_uint_eq(bytes, 42);
         ck_assert_int_eq(log_test_file_size(0, ".log"), 4); /* nothing was given up */
+}
+END_TEST
+
+/* What is discarded needs no file: it is counted until the damage is mended. */
+START_TEST(a_damaged_segment_is_in_nobodys_way_who_discards)
+{
+        Error error = {};
+        int fd, fds[2];
+        size_t n;
+
+        leave_damaged(_i);
+        fd = memfd_create("discard", MFD_CLOEXEC);
+        ck_assert_int_ge(fd, 0);
+        ck_assert_int_eq(ftruncate(fd, 7), 0);
+        ck_assert_int_eq(lseek(fd, 20, SEEK_SET), 20);
+        ck_assert_int_eq(log_discard_resume(test_log, 1, fd, NULL), 0);
+        ck_assert_int_eq(pipe2(fds, O_CLOEXEC | O_NONBLOCK), 0);
+        fill_pipe(fds[1], 3);
+        ck_assert_int_eq(log_discard(test_log, fd, fds[0], 100, &n, NULL), 0);
+        ck_assert_int_eq(log_discard_end(test_log, fd, &error), -EUCLEAN);
+        ck_assert_ptr_nonnull(strstr(error.text, damaged_file(_i)));
+        ck_assert_str_eq(read_from(16), "1@16'abcd' gap@20+10");
+        close(fds[0]);
+        close(fds[1]);
+        close(fd);
 }
 END_TEST
 
@@ -399,6 +423,7 @@ static Suite *log_know_suite(void) {
         tcase_add_test(tcase, opening_and_reading_looks_at_no_more_than_it_reads);
         tcase_add_loop_test(tcase, a_damaged_segment_refuses_only_who_comes_to_it, 0, DAMAGE_N_);
         tcase_add_loop_test(tcase, a_damaged_segment_refuses_who_writes, 0, DAMAGE_N_);
+        tcase_add_loop_test(tcase, a_damaged_segment_is_in_nobodys_way_who_discards, 0, DAMAGE_N_);
         tcase_add_test(tcase, a_segment_that_was_mended_is_as_good_as_any);
         tcase_add_loop_test(tcase, a_segment_that_is_gone_by_then_is_a_gap, 0, 2);
         tcase_add_test(tcase, other_failures_are_explained_by_what_failed);
