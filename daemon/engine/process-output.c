@@ -402,6 +402,13 @@ void process_claim(Process *process) {
         process_arm_timer(process);
 }
 
+void process_carry_claims(Process *process) {
+        if (process->claim_usec <= clock_monotonic_usec())
+                process->claim_usec = 0;
+        process_reader_moved(process);
+        process_arm_timer(process);
+}
+
 uint64_t process_exit_word(const Process *process) {
         const ExitRecord *exit = &process->run.exit;
 

@@ -216,7 +216,7 @@ int process_start(Process *process, Error *reterr_error) {
         process->run = (RegistryRun){
                 .process = process->id,
                 .run = before.run + 1,
-                .ended = initial_ends(&process->config),
+                .ended = initial_ends(&process->config) | (before.ended & RUN_CLAIMS_MAX << RUN_CLAIMS_SHIFT),
                 .start_usec = clock_realtime_usec(),
                 .start_monotonic_usec = clock_monotonic_usec(),
                 .start_offset = log_end(log),
@@ -235,6 +235,8 @@ int process_start(Process *process, Error *reterr_error) {
         r = process_transit(process, PROCESS_EVENT_START);
         assert(r >= 0);
         process_changed(process, PROCESS_CHANGED_RUN);
+        if (process->run.ended >> RUN_CLAIMS_SHIFT & RUN_CLAIMS_MAX)
+                process_carry_claims(process);
         return 0;
 }
 

@@ -307,6 +307,8 @@ void process_unwatch_stdin(Process *process);
 void process_reader_moved(Process *process);
 /** process_claim() - a lossless reader is about to come: until then nothing is dropped. */
 void process_claim(Process *process);
+/** process_carry_claims() - a new run has those of the one before whose readers are here or awaited. */
+void process_carry_claims(Process *process);
 /** process_renew_lease() - for LEASE_TIME: the deadline begins anew. LEASE_CLIENT: cancels the deadline. */
 void process_renew_lease(Process *process);
 /** process_set_lease_holder() - whose going away ends the process; NULL: nobody's. */

@@ -415,6 +415,7 @@ static bool supervisor_wants_tree(uint64_t process_id, uint32_t run, void *userd
 
 int supervisor_recover(Supervisor *supervisor, Handover *handover, bool same_keeper, Error *reterr_error) {
         struct timeval tv = { .tv_sec = REMOVE_REATTACH_USEC / USEC_PER_SEC + 1 };
+        uint64_t claim_usec = clock_monotonic_usec() + CLAIM_REATTACH_USEC;
         bool removes = false;
         int r;
 
@@ -430,6 +431,8 @@ int supervisor_recover(Supervisor *supervisor, Handover *handover, bool same_kee
                 if (run_is_over(&process->run)) {
                         if (process->state == PROCESS_PAUSED)
                                 process->state = PROCESS_EXITED;
+                        if (same_keeper && process->run.ended >> RUN_CLAIMS_SHIFT & RUN_CLAIMS_MAX)
+                                process->claim_usec = claim_usec; /* it may run anew before they are back */
                         continue;
                 }
                 if (same_keeper)

@@ -282,6 +282,39 @@ class EngineKill(PmuxTest):
                     n_kills += 1
         self.assertEqual(sequence.finish(), scale(16, 48, 256) << 20)
 
+    def test_lossless_reader_keeps_its_claim_over_a_restart(self):
+        """One that is behind since the run before, and has not read on, is awaited as well."""
+        client = self.client(reconnect=True)
+        total = 16 << 20
+        for is_early in (False, True):
+            with self.subTest(killed_between_the_runs=is_early):
+                run = self.sh(client, 'read size; exec "$1" -o "$size" -s 3', program("sequence"),
+                              retention_bytes=1 << 20)
+                slow = self.client().subscribe(run["id"], lossless=True, until="forever", credit=1 << 16,
+                                               auto_credit=False)
+                client.write(run["id"], b"300000\n")
+                client.wait(run["id"])
+                if is_early:
+                    self.daemon.kill_engine()
+                client.restart(run["id"])
+                client.write(run["id"], b"%d\n" % total)
+                self.await_full_log(client, run["id"])
+                if not is_early:
+                    self.daemon.kill_engine()
+                    self.await_full_log(client, run["id"])
+                while slow.queued():
+                    slow.next()
+                n_bytes = 0
+                for record in self.client().subscribe(run["id"], lossless=True, from_=slow.next_offset,
+                                                      until="closed"):
+                    self.assertNotEqual(record.kind, K_GAP, "gap of %d bytes at %d" % (record.arg, record.offset))
+                    if record.kind == K_DATA:
+                        n_bytes += len(record.data)
+                self.assertEqual(slow.next_offset + n_bytes, 300000 + total)
+
+    def await_full_log(self, client, process):
+        wait_until(lambda: client.show(process)["log"]["state"] == "waiting", what="the child to wait for a reader")
+
     def test_each_lossless_reader_keeps_its_claim(self):
         """The first that is back must not let the log pass by the second, which is back a moment later."""
         client = self.client(reconnect=True)
@@ -291,8 +324,7 @@ class EngineKill(PmuxTest):
         fast = Follower(self.client(reconnect=True), run["id"], {STDOUT: 3}, lossless=True)
         slow = self.client().subscribe(run["id"], lossless=True, credit=1 << 16, auto_credit=False)
         client.write(run["id"], b"go\n")
-        wait_until(lambda: client.show(run["id"])["log"]["state"] == "waiting",
-                   what="the child to wait for the slow")
+        self.await_full_log(client, run["id"])
         sequence = Sequence(3)
         while slow.queued():
             record = slow.next()

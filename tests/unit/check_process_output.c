@@ -143,6 +143,25 @@ START_TEST(a_stranger_that_writes_on_and_on_holds_nobody_up)
 }
 END_TEST
 
+/* As an engine finds it that came after the run: its lossless reader is awaited for a while. */
+START_TEST(a_claim_goes_over_to_a_new_run_while_its_reader_is_awaited)
+{
+        child->name[0] = 'c';
+        fake_child_exit(child, CLD_EXITED, 0);
+        stranger_fd = fd_close(stranger_fd);
+        fixture_settle(&client);
+        ck_assert(process_is_over(process));
+        process->run.ended |= 1 << RUN_CLAIMS_SHIFT;
+        process->claim_usec = clock_monotonic_usec();
+        if (_i == 1)
+                process->claim_usec += 60 * USEC_PER_SEC;
+        ck_assert_int_eq(process_start(process, NULL), 0);
+        ck_assert_uint_eq(process->run.ended >> RUN_CLAIMS_SHIFT & RUN_CLAIMS_MAX, (unsigned)_i);
+        ck_assert_int_eq(process->claim_usec != 0, _i);
+        fixture_settle(&client);
+}
+END_TEST
+
 /* What is not in the log when the keeper is told is lost. */
 START_TEST(a_daemon_stops_when_all_that_was_written_is_logged)
 {
@@ -177,6 +196,7 @@ static Suite *process_output_suite(void) {
         tcase_add_loop_test(tcase, what_a_tree_wrote_last_is_logged_before_it_runs_anew, 0, 2);
         tcase_add_test(tcase, it_runs_anew_when_a_reader_has_let_all_of_it_into_the_log);
         tcase_add_loop_test(tcase, a_stranger_that_writes_on_and_on_holds_nobody_up, 0, 2);
+        tcase_add_loop_test(tcase, a_claim_goes_over_to_a_new_run_while_its_reader_is_awaited, 0, 2);
         tcase_add_loop_test(tcase, a_daemon_stops_when_all_that_was_written_is_logged, 0, 3);
         suite_add_tcase(suite, tcase);
         return suite;
