@@ -125,6 +125,8 @@ void process_ending_forget(Process *process, unsigned i) {
 }
 
 void process_ending_deinit(ProcessHost *host) {
+        LIST_FOREACH(Process, process, &host->endings, ending_link)
+                list_remove(&process->ending_link);
         if (host->endings_timer)
                 event_free(host->endings_timer);
         host->endings_timer = NULL;

@@ -155,6 +155,18 @@ START_TEST(a_process_that_goes_away_leaves_nothing_to_tell)
 }
 END_TEST
 
+START_TEST(nothing_is_left_to_tell_of_a_process_that_outlives_its_host)
+{
+        close_output(0);
+        (void)fixture_turn();
+        ck_assert(!list_empty(&engine.supervisor.host.endings));
+        process_ending_deinit(&engine.supervisor.host); /* of a daemon that could not kill it */
+        ck_assert(list_empty(&engine.supervisor.host.endings));
+        process_outputs_close(process);
+        process_set_ended(process, BOTH_CLOSED);
+}
+END_TEST
+
 static Suite *process_ending_suite(void) {
         Suite *suite = suite_create("process-ending");
         TCase *tcase = tcase_create("ends");
@@ -167,6 +179,7 @@ static Suite *process_ending_suite(void) {
         tcase_add_test(tcase, of_a_program_that_has_ended_it_is_told_at_once);
         tcase_add_test(tcase, a_tree_that_could_not_be_watched_is_tried_again);
         tcase_add_test(tcase, a_process_that_goes_away_leaves_nothing_to_tell);
+        tcase_add_test(tcase, nothing_is_left_to_tell_of_a_process_that_outlives_its_host);
         suite_add_tcase(suite, tcase);
         return suite;
 }
