@@ -260,8 +260,10 @@ void client_set_pump(ClientSet *set) {
                 client_join(stream->client);
                 if (!client_writable(stream->client))
                         stream->blocked = true;
-                else if (stream->ops->on_pump(stream))
+                else if (stream->ops->on_pump(stream)) {
+                        list_remove(&stream->ready_link); /* what it read may have let more come */
                         list_append(&again, &stream->ready_link);
+                }
         }
         set->pumping = false;
         client_batch_send(set);

@@ -83,6 +83,23 @@ class Meanwhile(PmuxTest):
         self.daemon.start()
         self.assert_code(self.client().show(run["id"])["exit"], 3)
 
+    def test_a_reader_whose_reading_lets_the_end_be_logged(self):
+        """The log is full and the process has ended with bytes in its pipe: they are logged while the reader that
+        makes room is being sent what there is. The engine lives, and the reader gets all."""
+        client = self.client()
+        size = (4 << 20) + (1 << 19)  # what the log holds for a reader that is behind
+        _, wide = client.run(["head", "-c", str(16 << 20), "/dev/zero"], subscribe={"until": "closed"})
+        wide.collect(20)  # a client that has read much has a large socket, and may be sent more in a turn
+        engine = self.daemon.engine_pid()
+        run, slow = client.run(["head", "-c", str(size + 48 * 1024), "/dev/zero"], retention_bytes=4 << 20,
+                               subscribe={"lossless": True, "until": "closed", "credit": 1 << 16}, auto_credit=False)
+        wait_until(lambda: client.show(run["id"])["state"] == "exited" and
+                   client.show(run["id"])["log"]["state"] == "waiting", what="the end, behind a full log")
+        slow.grant(1 << 30)
+        data = sum(len(r.data) for r in slow.collect(20) if r.kind == K_DATA)
+        self.assertEqual(data, size + 48 * 1024)
+        self.assertEqual(self.daemon.engine_pid(), engine)
+
     def test_output_stands_before_the_exit_though_descriptors_ran_out(self):
         """The log cannot be opened when the process ends: the exit record waits for the bytes before it. Neither
         could it be seen that the tree was empty: that is told as soon as there are descriptors again."""

@@ -197,6 +197,36 @@ START_TEST(what_may_wait_does_not_wait_for_ever)
 }
 END_TEST
 
+/* Is told, while it is asked, that there is more: as when what it has read makes room for a process that waits.
+ */
+static bool grown_on_pump(ClientStream *stream) {
+        n_pumped[stream->id - 1]++;
+        client_stream_ready(stream);
+        return n_pumped[stream->id - 1] < 3;
+}
+
+static const ClientStreamOps grown_ops = {
+        .on_frame = stream_on_frame,
+        .on_pump = grown_on_pump,
+        .on_close = stream_on_close,
+};
+
+START_TEST(a_stream_that_gets_more_while_it_is_asked_is_asked_again)
+{
+        greet();
+        for (uint32_t i = 0; i < 2; i++) {
+                ck_assert_int_eq(client_stream_attach(&streams[i], client, i + 1, &grown_ops, NULL), 0);
+                client_stream_ready(&streams[i]);
+        }
+        turn();
+        ck_assert_uint_eq(n_pumped[0], 1); /* with more to do, in the next turn */
+        ck_assert_uint_eq(n_pumped[1], 1);
+        ck_assert_ptr_eq(set.ready.next, &streams[0].ready_link);
+        ck_assert_ptr_eq(set.ready.next->next, &streams[1].ready_link);
+        ck_assert_ptr_eq(set.ready.next->next->next, &set.ready);
+}
+END_TEST
+
 /* A client on a socket that keeps apart what was written apart says HELLO together with a request that waits.
  */
 static void greet_with_request(void) {
@@ -291,6 +321,7 @@ static Suite *client_output_suite(void) {
         tcase_add_test(tcase, replies_go_in_one_write_with_what_streams_say);
         tcase_add_test(tcase, what_may_wait_goes_with_what_may_not);
         tcase_add_test(tcase, what_may_wait_does_not_wait_for_ever);
+        tcase_add_test(tcase, a_stream_that_gets_more_while_it_is_asked_is_asked_again);
         tcase_add_test(tcase, a_greeting_goes_with_the_first_reply);
         tcase_add_test(tcase, a_greeting_does_not_wait_for_ever);
         tcase_add_loop_test(tcase, a_greeting_goes_before_the_end_of_a_connection, 0, 2);
