@@ -41,7 +41,8 @@ void output_deinit(Output *output) {
         if (output->write_fd != output->fd)
                 (void)fd_close(output->write_fd);
         free(output->kept);
-        *output = (Output){ .fd = -1, .write_fd = -1 };
+        memset(output, 0, offsetof(Output, pieces));
+        output->fd = output->write_fd = -1;
 }
 
 bool output_same(int fd_a, int fd_b) {
