@@ -197,8 +197,7 @@ START_TEST(what_may_wait_does_not_wait_for_ever)
 }
 END_TEST
 
-/* Is told, while it is asked, that there is more: as when what it has read makes room for a process that waits.
- */
+/* Is told, while it is asked, that there is more: as when what it read makes room for what waits. */
 static bool grown_on_pump(ClientStream *stream) {
         n_pumped[stream->id - 1]++;
         client_stream_ready(stream);
