@@ -17,13 +17,18 @@
 
 #define POLLED_BYTES PIPE_BUF /* what a pipe that poll(2) calls writable takes without waiting */
 
+/* Memory that is not touched costs nothing: the pieces are left as they are. */
+static void output_clear(Output *output, int fd) {
+        memset(output, 0, offsetof(Output, pieces));
+        output->fd = output->write_fd = fd;
+        output->kind = OUTPUT_BLOCKING;
+}
+
 void output_init(Output *output, int fd) {
         char path[32];
         struct stat st;
 
-        memset(output, 0, offsetof(Output, pieces)); /* memory that is not touched costs nothing */
-        output->fd = output->write_fd = fd;
-        output->kind = OUTPUT_BLOCKING;
+        output_clear(output, fd);
         if (fstat(fd, &st) < 0)
                 return; /* writing will say what is wrong */
         if (S_ISSOCK(st.st_mode)) {
@@ -41,8 +46,7 @@ void output_deinit(Output *output) {
         if (output->write_fd != output->fd)
                 (void)fd_close(output->write_fd);
         free(output->kept);
-        memset(output, 0, offsetof(Output, pieces));
-        output->fd = output->write_fd = -1;
+        output_clear(output, -1);
 }
 
 bool output_same(int fd_a, int fd_b) {

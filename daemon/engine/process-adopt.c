@@ -105,7 +105,7 @@ void process_adopt(Process *process, Handover *handover) {
 
         process->is_adopted = true;
         process_adopt_fds(process, handover);
-        if (process->run.ended >> RUN_CLAIMS_SHIFT & RUN_CLAIMS_MAX)
+        if (registry_run_claims(&process->run) > 0)
                 process_claim(process);
         process_transcript_recover(
                 process); /* behind the claim: it may not cost a lossless reader anything */

@@ -350,12 +350,8 @@ void process_outputs_start(Process *process) {
         }
 }
 
-static unsigned claims_stored(const Process *process) {
-        return process->run.ended >> RUN_CLAIMS_SHIFT & RUN_CLAIMS_MAX;
-}
-
 static void claims_store(Process *process, unsigned n) {
-        unsigned before = claims_stored(process);
+        unsigned before = registry_run_claims(&process->run);
 
         n = MIN(n, RUN_CLAIMS_MAX);
         if (n == before)
@@ -380,7 +376,7 @@ void process_reader_moved(Process *process) {
                         floor = MIN(floor, reader->offset);
                         n++;
                 }
-        if (n >= claims_stored(process))
+        if (n >= registry_run_claims(&process->run))
                 process->claim_usec = 0; /* all are back */
         if (process->claim_usec != 0)
                 floor = log_begin(log);
@@ -397,7 +393,7 @@ void process_reader_moved(Process *process) {
 
 void process_claim(Process *process) {
         process->claim_usec = clock_monotonic_usec() + CLAIM_REATTACH_USEC;
-        claims_store(process, MAX(claims_stored(process), 1u));
+        claims_store(process, MAX(registry_run_claims(&process->run), 1u));
         process_reader_moved(process);
         process_arm_timer(process);
 }

@@ -235,7 +235,7 @@ int process_start(Process *process, Error *reterr_error) {
         r = process_transit(process, PROCESS_EVENT_START);
         assert(r >= 0);
         process_changed(process, PROCESS_CHANGED_RUN);
-        if (process->run.ended >> RUN_CLAIMS_SHIFT & RUN_CLAIMS_MAX)
+        if (registry_run_claims(&process->run) > 0)
                 process_carry_claims(process);
         return 0;
 }

@@ -55,6 +55,11 @@ typedef struct RegistryRun {
         ExitRecord exit;
 } RegistryRun;
 
+/** registry_run_claims() - how many lossless readers were stored with a run. */
+static inline unsigned registry_run_claims(const RegistryRun *run) {
+        return run->ended >> RUN_CLAIMS_SHIFT & RUN_CLAIMS_MAX;
+}
+
 typedef struct RegistryProcess {
         uint64_t id;
         const char *name;   /* may be NULL; any bytes but NUL */

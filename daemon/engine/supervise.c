@@ -431,7 +431,7 @@ int supervisor_recover(Supervisor *supervisor, Handover *handover, bool same_kee
                 if (run_is_over(&process->run)) {
                         if (process->state == PROCESS_PAUSED)
                                 process->state = PROCESS_EXITED;
-                        if (same_keeper && process->run.ended >> RUN_CLAIMS_SHIFT & RUN_CLAIMS_MAX)
+                        if (same_keeper && registry_run_claims(&process->run) > 0)
                                 process->claim_usec = claim_usec; /* it may run anew before they are back */
                         continue;
                 }
