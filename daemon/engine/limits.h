@@ -27,7 +27,7 @@ enum {
 #define REMOVE_REATTACH_USEC (UINT64_C(30) * 1000000) /* for the readers of a process that removes itself */
 #define OUTPUT_END_USEC UINT64_C(1000) /* for which the end of an output waits for that of its program */
 #define DISK_RETRY_USEC (UINT64_C(500) * 1000)  /* between two attempts on a full disk */
-#define TREE_RETRY_USEC (UINT64_C(500) * 1000)  /* without descriptors, between two looks at a tree */
+#define TREE_RETRY_USEC (UINT64_C(500) * 1000)  /* between two looks at a tree, if one told nothing */
 #define KILL_REPEAT_USEC (UINT64_C(100) * 1000) /* between two SIGKILLs of a tree that is not empty */
 #define KILL_GIVE_UP_USEC                                                                                    \
         (UINT64_C(10) * 1000000)               /* after SIGKILL: what is left then is called a survivor      \

@@ -12,9 +12,10 @@
 #include "common/fd.h"
 #include "common/macro.h"
 
-#define STAT_MAX 1024 /* bytes; its 52 numbers and a name of 64 bytes at most */
+#define STAT_MAX 1280 /* bytes; its 52 numbers and a name of 64 bytes at most */
 #define ENTRY_MAX 128 /* bytes of an entry of the environment that are compared */
 #define CHUNK_SIZE 16384
+#define FLAG_EXITING 0x4U /* PF_EXITING of the kernel's linux/sched.h */
 #define PATH_SIZE (sizeof("/proc//environ") + 3 * sizeof(pid_t))
 
 static int proc_open(pid_t pid, const char *name) {
@@ -31,17 +32,19 @@ static int proc_open(pid_t pid, const char *name) {
 int proc_stat_parse(const char *text, ProcStat *ret_stat) {
         const char *rest = strrchr(text, ')');
         ProcStat stat;
+        unsigned flags;
         long n_threads;
         char state;
 
-        /* Fields 3 to 22: state ppid pgrp session … num_threads itrealvalue starttime. */
+        /* Fields 3 to 22: state ppid pgrp session … flags … num_threads itrealvalue starttime. */
         if (!rest || sscanf(text, "%d", &stat.pid) != 1 ||
             sscanf(rest + 1,
-                   " %c %d %d %d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld %*d %" SCNu64,
-                   &state, &stat.parent, &stat.group, &stat.session, &n_threads, &stat.start) != 6)
+                   " %c %d %d %d %*d %*d %u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld %*d %" SCNu64, &state,
+                   &stat.parent, &stat.group, &stat.session, &flags, &n_threads, &stat.start) != 7)
                 return -EIO;
         /* Where its first thread has ended, a process with others looks like a zombie, but lives. */
         stat.alive = (state != 'Z' && state != 'X') || n_threads > 1;
+        stat.ending = flags & FLAG_EXITING;
         *ret_stat = stat;
         return 0;
 }
@@ -68,18 +71,23 @@ static ProcMark mark_compare(const char *entry, size_t size, const char *mark, s
         return size == strlen(mark) && memcmp(entry, mark, size) == 0 ? PROC_MARK_SAME : PROC_MARK_OTHER;
 }
 
-ProcMark proc_mark_read(pid_t pid, const char *mark) {
+/* Looks through the environment; *ret_seen: whether there was a byte. One that is opened before its process
+ * executes another program ends then. */
+static ProcMark mark_look(pid_t pid, const char *mark, bool *ret_seen) {
         size_t name_size = (size_t)(strchrnul(mark, '=') - mark) + 1, size = 0;
         ProcMark found = PROC_MARK_NONE, result = PROC_MARK_NONE;
         CLEANUP(fd_close) int fd = -1;
         char chunk[CHUNK_SIZE], entry[ENTRY_MAX];
         ssize_t n;
 
-        assert(strlen(mark) < ENTRY_MAX);
+        *ret_seen = false;
         fd = proc_open(pid, "environ");
-        if (fd < 0)
-                return PROC_MARK_NONE;
-        while ((n = fd_read_full(fd, chunk, sizeof(chunk))) > 0)
+        if (fd < 0) {
+                *ret_seen = fd == -EACCES || fd == -EPERM;
+                return *ret_seen ? PROC_MARK_NONE : PROC_MARK_UNKNOWN;
+        }
+        while ((n = fd_read_full(fd, chunk, sizeof(chunk))) > 0) {
+                *ret_seen = true;
                 for (ssize_t i = 0; i < n; i++) {
                         if (chunk[i] != '\0') {
                                 if (size < sizeof(entry))
@@ -93,5 +101,37 @@ ProcMark proc_mark_read(pid_t pid, const char *mark) {
                                 result = found;
                         size = 0;
                 }
+        }
         return result;
+}
+
+/* Tells a process that has no environment from one that shows none: between two programs, and at its end, it
+ * shows no arguments either. */
+static bool has_arguments(pid_t pid) {
+        CLEANUP(fd_close) int fd = -1;
+        char c;
+
+        fd = proc_open(pid, "cmdline");
+        return fd >= 0 && fd_read_full(fd, &c, 1) == 1;
+}
+
+static bool is_ending(pid_t pid) {
+        ProcStat stat;
+        int r;
+
+        r = proc_stat_read(pid, &stat);
+        return r == -ESRCH || (r == 0 && stat.ending);
+}
+
+ProcMark proc_mark_read(pid_t pid, const char *mark) {
+        ProcMark result;
+        bool seen;
+
+        assert(strlen(mark) < ENTRY_MAX);
+        result = mark_look(pid, mark, &seen);
+        if (seen)
+                return result;
+        if (!has_arguments(pid))
+                return is_ending(pid) ? PROC_MARK_GONE : PROC_MARK_UNKNOWN;
+        return mark_look(pid, mark, &seen); /* the new program's, which may have come since */
 }

@@ -14,12 +14,16 @@ typedef struct ProcStat {
         pid_t session;
         uint64_t start; /* clock ticks since boot: with the pid, it tells a process from all others */
         bool alive;     /* false: it has ended and waits to be reaped */
+        bool ending;    /* its first thread is ending, or has ended */
 } ProcStat;
 
 typedef enum ProcMark {
-        PROC_MARK_NONE, /* no variable of that name, or its environment cannot be read */
+        PROC_MARK_NONE, /* no variable of that name, or its environment may not be read */
         PROC_MARK_SAME,
-        PROC_MARK_OTHER, /* another value */
+        PROC_MARK_OTHER,   /* another value */
+        PROC_MARK_GONE,    /* none any more: it is ending, or has ended */
+        PROC_MARK_UNKNOWN, /* it is in the middle of execve(2) and shows none; or there is no memory or
+                              descriptor to look with */
 } ProcMark;
 
 /** proc_stat_read() - read /proc/PID/stat. Return: 0; -ESRCH: no such process, or one that is hidden; -errno.

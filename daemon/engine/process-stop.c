@@ -25,7 +25,7 @@ static bool process_tree_is_empty(Process *process, const Tree *tree) {
                 if (r == 1)
                         r = tree_empty(root, tree); /* it may just have become so */
         }
-        if (r < 0) { /* no memory or descriptor, and perhaps no hint will come any more */
+        if (r < 0) { /* no memory or descriptor, or not to be told now; perhaps no hint will come any more */
                 process->tree_retry_usec = clock_monotonic_usec() + TREE_RETRY_USEC;
                 process_arm_timer(process);
         }

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/pidfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/fd.h"
@@ -17,9 +18,14 @@
 #include "daemon/engine/proc-stat.h"
 #include "daemon/engine/tree-file.h"
 
+#define MARK_WAITS 20               /* of one look, for environments that are not there yet */
+#define MARK_WAIT_NSEC (100 * 1000) /* each */
+
 typedef struct Row {
         ProcStat stat;
         bool below_keeper;
+        bool looked; /* at what it tells of itself */
+        bool ending; /* it told that: its children are about to be the keeper's */
         bool member;
         bool walked; /* its children are in the table */
 } Row;
@@ -29,6 +35,8 @@ typedef struct Table {
         size_t n_rows;
         size_t n_allocated;
         ProcSet sessions; /* of members; the keeper's is not one of them */
+        unsigned n_waits; /* for marks */
+        bool unsure;      /* the mark of one that may be a member could not be read */
 } Table;
 
 static void table_deinit(Table *table) {
@@ -124,21 +132,48 @@ static int table_join(Table *table, Row *row, pid_t keeper_session) {
         return proc_set_add(&table->sessions, &(ProcId){ .pid = row->stat.session });
 }
 
-/* Whether the row is a member on its own account, not for one that is related. */
-static bool row_is_root(const Row *row, const TreeProcQuery *query) {
+/* The mark of a process; what is executing another program has one in a moment. */
+static ProcMark table_mark(Table *table, pid_t pid, const char *mark) {
+        static const struct timespec moment = { .tv_nsec = MARK_WAIT_NSEC };
+        ProcMark result;
+
+        while ((result = proc_mark_read(pid, mark)) == PROC_MARK_UNKNOWN && table->n_waits < MARK_WAITS) {
+                table->n_waits++;
+                (void)nanosleep(&moment, NULL);
+        }
+        return result;
+}
+
+/* Whether the row, which has come to the keeper or is in the main session, is a member on its own account,
+ * not for one that is related. */
+static bool table_is_root(Table *table, Row *row, const TreeProcQuery *query) {
         bool is_main, in_session;
         ProcMark mark;
 
         is_main = row->stat.pid == query->main_pid && row->stat.parent == query->keeper_pid &&
                   (query->main_start == 0 || query->main_start == row->stat.start);
         in_session = query->main_pid > 0 && row->stat.session == query->main_pid;
-        /* A child of another one is what its parent is: only those that the keeper has need a look. */
-        if (!in_session && row->stat.parent != query->keeper_pid)
-                return false;
-        mark = proc_mark_read(row->stat.pid, query->mark);
-        if (mark != PROC_MARK_NONE) /* another's mark: the pid of our main process is used again */
-                return mark == PROC_MARK_SAME;
+        mark = table_mark(table, row->stat.pid, query->mark);
+        row->looked = true;
+        row->ending = mark == PROC_MARK_GONE;
+        if (mark == PROC_MARK_SAME || mark == PROC_MARK_OTHER)
+                return mark == PROC_MARK_SAME; /* another's: the pid of our main process is used again */
+        table->unsure |= mark == PROC_MARK_UNKNOWN;
         return is_main || in_session;
+}
+
+/* A child of another one is what its parent is: only those that the keeper has, or will have in a moment,
+ * need a look. */
+static bool table_needs_look(const Table *table, const Row *row, const TreeProcQuery *query) {
+        const Row *parent;
+
+        if (row->looked)
+                return false;
+        if (row->stat.parent == query->keeper_pid ||
+            (query->main_pid > 0 && row->stat.session == query->main_pid))
+                return true;
+        parent = table_find(table, row->stat.parent);
+        return parent && parent->ending;
 }
 
 /* Takes in what is related to a member, until no further one turns up. */
@@ -166,6 +201,7 @@ static int table_close(Table *table, pid_t keeper_session) {
 
 /* The long look: at all processes there are. */
 static int table_look(Table *table, const TreeProcQuery *query, pid_t keeper_session) {
+        bool changed = true;
         Row *row;
         int r;
 
@@ -173,12 +209,19 @@ static int table_look(Table *table, const TreeProcQuery *query, pid_t keeper_ses
         if (r < 0)
                 return r;
         table_keep_below(table, query->keeper_pid);
-        for (row = table->rows; row < table->rows + table->n_rows; row++)
-                if (row_is_root(row, query)) {
-                        r = table_join(table, row, keeper_session);
-                        if (r < 0)
-                                return r;
+        while (changed) {
+                changed = false;
+                for (row = table->rows; row < table->rows + table->n_rows; row++) {
+                        if (!table_needs_look(table, row, query))
+                                continue;
+                        if (table_is_root(table, row, query)) {
+                                r = table_join(table, row, keeper_session);
+                                if (r < 0)
+                                        return r;
+                        }
+                        changed |= row->ending;
                 }
+        }
         return table_close(table, keeper_session);
 }
 
@@ -239,8 +282,10 @@ static int table_walk(Table *table, const TreeProcQuery *query, pid_t keeper_ses
 
         r = table_add_children(table, query->keeper_pid);
         for (size_t i = 0; r >= 0 && i < table->n_rows; i++)
-                if (row_is_root(&table->rows[i], query))
+                if (table_is_root(table, &table->rows[i], query))
                         r = table_join(table, &table->rows[i], keeper_session);
+                else if (table->rows[i].ending)
+                        r = table_add_children(table, table->rows[i].stat.pid);
         while (r >= 0 && changed) {
                 changed = false;
                 for (size_t i = 0; r >= 0 && i < table->n_rows; i++) {
@@ -304,7 +349,7 @@ static int tree_proc_look(const TreeProcQuery *query, bool thorough, uint64_t *r
                 seen = (seen ^ (uint64_t)row->stat.pid) * UINT64_C(0x100000001b3);
         }
         *ret_seen = seen;
-        return 1;
+        return table.unsure ? -EAGAIN : 1;
 }
 
 int tree_proc_empty(const TreeProcQuery *query) {

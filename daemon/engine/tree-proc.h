@@ -35,12 +35,15 @@ typedef struct TreeProcQuery {
  * @thorough:  look at all processes of the machine, not only at the lists of children that the kernel keeps:
  * slow, but what these overlook while others are being reaped is found
  *
+ * One that is in the middle of execve(2), where /proc shows no mark, is waited for some milliseconds, and not
+ * added if that was not enough.
+ *
  * Return: 0 or -errno.
  */
 int tree_proc_pids(const TreeProcQuery *query, bool thorough, ProcSet *set);
 
 /** tree_proc_empty() - whether none lives: two short looks that saw the same, or a thorough one. Return: 1,
- * 0, -errno. */
+ * 0, -errno; -EAGAIN: one that is in the middle of execve(2) may be of the run: ask again soon. */
 int tree_proc_empty(const TreeProcQuery *query);
 
 /** tree_proc_main_alive() - whether the main process lives: cheap, where tree_proc_pids() reads all of /proc.

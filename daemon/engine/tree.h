@@ -90,8 +90,8 @@ void tree_root_sweep(TreeRoot *root, bool (*wanted)(uint64_t process, uint32_t r
 bool tree_root_untidy(const TreeRoot *root); /* whether there is something to do */
 
 /** tree_empty() - whether no process of the run is left (zombies do not count). Without a cgroup it reads
- * what /proc tells of the keeper's children, unless the main process lives. Return: 1 empty, 0 not, -errno.
- */
+ * what /proc tells of the keeper's children, unless the main process lives. Return: 1 empty, 0 not, -errno;
+ * -EAGAIN: it cannot be told now, as one that may be of the run is executing another program. */
 int tree_empty(TreeRoot *root, const Tree *tree);
 /** tree_pids() - live pids of the run, in order: at most max are stored; *ret_n is how many there are. */
 int tree_pids(TreeRoot *root, const Tree *tree, pid_t *ret_pids, size_t max, size_t *ret_n);

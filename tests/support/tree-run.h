@@ -4,6 +4,7 @@
 /* Runs for the tests of trees: this process is keeper and engine in one, and starts scripts in a tree. */
 
 #include <check.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -19,11 +20,11 @@
 
 #include "common/clock.h"
 #include "common/macro.h"
+#include "daemon/engine/proc-stat.h"
 #include "daemon/engine/tree.h"
 
 #define TREE_RUN_DEADLINE_USEC (20 * USEC_PER_SEC)
 #define TREE_RUN_CPU_SEC 60 /* should even its guard be killed, no process of a run computes for longer */
-#define TREE_RUN_INSTANCE "5eed0123456789abcdef0123456789ab"
 
 typedef struct TreeRun {
         TreeRoot *root; /* borrowed */
@@ -32,6 +33,14 @@ typedef struct TreeRun {
         int guard_fd; /* owned; tells the run's guard that the test lives */
         pid_t guard;
 } TreeRun;
+
+/* Hex text that names this test alone, so that the marks of its runs do as well. */
+static inline const char *tree_run_instance(void) {
+        static char text[33];
+
+        (void)snprintf(text, sizeof(text), "5eed0123456789abcdef0123%08x", (unsigned)getpid());
+        return text;
+}
 
 /* Waits, reaping what ends meanwhile, until the expression is true. */
 #define TREE_RUN_WAIT(expression)                                                                            \
@@ -52,8 +61,11 @@ static inline void tree_run_keeper(void) {
 
 /* Whatever becomes of the test, be it SIGKILL, what it started must not outlive it, forking or computing on
  * for ever: when the test's end of the pipe is closed without a word, its guard ends the run. */
-static inline __attribute__((noreturn)) void tree_run_guard(pid_t pid, int dir_fd, int pipe_fd) {
+static inline __attribute__((noreturn)) void tree_run_guard(pid_t pid, const char *mark, int dir_fd,
+                                                            int pipe_fd) {
         int main_fd = pidfd_open(pid, 0), fd;
+        struct dirent *entry;
+        DIR *dir;
         char c;
 
         if (setsid() < 0 || dup2(pipe_fd, STDIN_FILENO) < 0)
@@ -70,6 +82,12 @@ static inline __attribute__((noreturn)) void tree_run_guard(pid_t pid, int dir_f
         fd = openat(STDERR_FILENO, "cgroup.kill", O_WRONLY | O_CLOEXEC);
         if (fd >= 0)
                 (void)!write(fd, "1", 1);
+        dir = opendir("/proc"); /* what escaped from the group, without a cgroup */
+        while (dir && (entry = readdir(dir))) {
+                pid = (pid_t)strtol(entry->d_name, NULL, 10);
+                if (pid > 0 && proc_mark_read(pid, mark) == PROC_MARK_SAME)
+                        (void)kill(pid, SIGKILL);
+        }
         _exit(0);
 }
 
@@ -79,7 +97,7 @@ static inline void tree_run_guard_start(TreeRun *run, pid_t main_pid, int dir_fd
         ck_assert_int_eq(pipe2(fds, O_CLOEXEC), 0);
         run->guard = fork();
         if (run->guard == 0)
-                tree_run_guard(main_pid, dir_fd, fds[0]);
+                tree_run_guard(main_pid, run->tree.mark, dir_fd, fds[0]);
         ck_assert_int_ge(run->guard, 0);
         (void)close(fds[0]);
         run->guard_fd = fds[1];
@@ -158,7 +176,7 @@ static inline TreeRoot *tree_run_open(int mode) {
                 (void)setenv("PMUX_NO_CGROUP", "1", 1);
         else
                 (void)unsetenv("PMUX_NO_CGROUP");
-        ck_assert_int_eq(tree_root_open(&root, TREE_RUN_INSTANCE, getpid(), NULL), 0);
+        ck_assert_int_eq(tree_root_open(&root, tree_run_instance(), getpid(), NULL), 0);
         ck_assert_int_eq(tree_root_has_cgroups(root), tree_root_why(root)[0] == '\0');
         if (mode == MODE_PROC)
                 ck_assert(!tree_root_has_cgroups(root));

@@ -57,6 +57,24 @@ START_TEST(a_zombie_does_not_count)
 }
 END_TEST
 
+/* In the middle of an exec a process has no environment to be known by: the name is there first. */
+static bool has_executed(pid_t pid, const char *name) {
+        static const char *const files[] = { "comm", "environ" };
+        char path[64], text[2][64] = {};
+        FILE *file;
+
+        for (unsigned i = 0; i < ARRAY_SIZE(files); i++) {
+                (void)snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, files[i]);
+                file = fopen(path, "re");
+                if (!file)
+                        return false;
+                if (fread(text[i], 1, sizeof(text[i]) - 1, file) == 0)
+                        text[i][0] = '\0';
+                (void)fclose(file);
+        }
+        return strncmp(text[0], name, strlen(name)) == 0 && text[1][0];
+}
+
 /* A daemon that left parents and session behind. With a clean environment as well, /proc has no trace left.
  */
 #define DAEMON(clean) "setsid " clean "sh -c 'sh -c \"echo \\$\\$; exec sleep 1000\" & exit' & wait; exit 0"
@@ -71,6 +89,8 @@ START_TEST(a_daemon_that_forked_twice_is_found)
         tree_run_start(&run, root, 1, DAEMON(""), NULL);
         pid = tree_run_line(&run);
         TREE_RUN_WAIT(tree_run_gone(run.tree.main_pid));
+        ck_assert_int_ne(tree_empty(root, &run.tree), 1); /* though it may be executing sleep right now */
+        TREE_RUN_WAIT(has_executed((pid_t)pid, "sleep"));
         ck_assert_int_eq(tree_empty(root, &run.tree), 0);
         ck_assert(tree_run_has(&run, (pid_t)pid));
         ck_assert_int_eq(tree_signal(root, &run.tree, SIGKILL, &n, NULL), 0);
@@ -166,7 +186,7 @@ START_TEST(a_new_engine_finds_the_tree_again)
         tree_run_start(&run, root, 1, "sleep 1000 & echo 1; wait", NULL);
         ck_assert_int_eq(tree_run_line(&run), 1);
         root = tree_root_free(root);
-        ck_assert_int_eq(tree_root_open(&root, TREE_RUN_INSTANCE, getpid(), NULL), 0);
+        ck_assert_int_eq(tree_root_open(&root, tree_run_instance(), getpid(), NULL), 0);
         run.root = root;
         tree_init(root, &run.tree, 1, 1, run.tree.main_pid);
         ck_assert_uint_eq(tree_run_count(&run), 2);
@@ -174,24 +194,6 @@ START_TEST(a_new_engine_finds_the_tree_again)
         end_root();
 }
 END_TEST
-
-/* In the middle of an exec a process has no environment to be known by: the name is there first. */
-static bool has_executed(pid_t pid, const char *name) {
-        static const char *const files[] = { "comm", "environ" };
-        char path[64], text[2][64] = {};
-        FILE *file;
-
-        for (unsigned i = 0; i < ARRAY_SIZE(files); i++) {
-                (void)snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, files[i]);
-                file = fopen(path, "re");
-                if (!file)
-                        return false;
-                if (fread(text[i], 1, sizeof(text[i]) - 1, file) == 0)
-                        text[i][0] = '\0';
-                (void)fclose(file);
-        }
-        return strncmp(text[0], name, strlen(name)) == 0 && text[1][0];
-}
 
 START_TEST(a_number_that_is_used_again_is_not_the_run)
 {

@@ -20,7 +20,7 @@ static void setup(void) {
         n_fds_before = open_fds_count();
         tree_run_keeper();
         ck_assert_int_eq(setenv("PMUX_NO_CGROUP", "1", 1), 0);
-        ck_assert_int_eq(tree_root_open(&root, TREE_RUN_INSTANCE, getpid(), NULL), 0);
+        ck_assert_int_eq(tree_root_open(&root, tree_run_instance(), getpid(), NULL), 0);
 }
 
 static void teardown(void) {
@@ -184,6 +184,82 @@ START_TEST(children_of_all_threads_are_found)
 }
 END_TEST
 
+/* Only its mark tells whose it is, and between two programs it shows none: one look in ten meets that. */
+START_TEST(one_that_executes_programs_for_ever_is_not_overlooked)
+{
+        TreeProcQuery query;
+        unsigned n_found = 0;
+        TreeRun run;
+        long pid;
+        int r;
+
+        tree_run_start(&run, root, 1,
+                       "export LOOP='exec sh -c \"$LOOP\"'; "
+                       "setsid sh -c 'sh -c \"$LOOP\" & echo $!; exit' & wait; exit 0",
+                       NULL);
+        pid = tree_run_line(&run);
+        TREE_RUN_WAIT(tree_run_gone(run.tree.main_pid));
+        query = query_of(&run);
+        for (unsigned i = 0; i < 500; i++) {
+                r = tree_proc_empty(&query);
+                ck_assert_msg(r == 0 || r == -EAGAIN, "look %u: %d", i, r);
+                n_found += r == 0;
+        }
+        ck_assert_uint_gt(n_found, 0);
+        ck_assert_int_eq(kill((pid_t)pid, SIGKILL), 0);
+        TREE_RUN_WAIT(tree_run_gone((pid_t)pid));
+        ck_assert_int_eq(tree_proc_empty(&query), 1);
+        tree_run_end(&run);
+}
+END_TEST
+
+static char escaped_mark[TREE_MARK_MAX];
+
+static void *wait_for_child(void *userdata) {
+        (void)waitpid(-1, NULL, 0);
+        _exit(userdata ? 1 : 0);
+}
+
+/* A process without a mark leaves the main session, starts one that has it, and loses its first thread: with
+ * that it shows as little as one that is ending. */
+static void lose_the_first_thread(void) {
+        char *argv[] = { (char *)"sh", (char *)"-c", (char *)"echo $$; exec sleep 1000", NULL };
+        char *env[] = { (char *)"PATH=/usr/bin:/bin", escaped_mark, NULL };
+        pthread_t thread;
+
+        if (fork() > 0)
+                _exit(0);
+        (void)setsid();
+        if (fork() == 0) {
+                (void)execve("/bin/sh", argv, env);
+                _exit(1);
+        }
+        if (pthread_create(&thread, NULL, wait_for_child, NULL) == 0)
+                pthread_exit(NULL);
+        _exit(1);
+}
+
+START_TEST(a_child_of_one_that_is_ending_is_found)
+{
+        TreeProcQuery query;
+        TreeRun run;
+        pid_t pid;
+
+        thorough = _i;
+        tree_init(root, &run.tree, 1, 1, 0);
+        memcpy(escaped_mark, run.tree.mark, sizeof(escaped_mark));
+        tree_run_start(&run, root, 1, NULL, lose_the_first_thread);
+        pid = (pid_t)tree_run_line(&run);
+        TREE_RUN_WAIT(tree_run_gone(run.tree.main_pid));
+        query = query_of(&run);
+        TREE_RUN_WAIT(count(&query) == 2); /* and, as they share a session, its parent */
+        ck_assert(tree_run_has(&run, pid));
+        ck_assert_int_eq(tree_proc_empty(&query), 0);
+        tree_run_end(&run);
+        TREE_RUN_WAIT(tree_run_gone(pid));
+}
+END_TEST
+
 START_TEST(only_the_process_that_is_meant_is_signalled)
 {
         ProcStat stat;
@@ -218,6 +294,8 @@ static Suite *tree_proc_suite(void) {
         tcase_add_loop_test(find, the_main_process_is_told_by_its_start, 0, 2);
         tcase_add_loop_test(find, the_keepers_own_session_binds_nobody, 0, 2);
         tcase_add_loop_test(find, children_of_all_threads_are_found, 0, 2);
+        tcase_add_test(find, one_that_executes_programs_for_ever_is_not_overlooked);
+        tcase_add_loop_test(find, a_child_of_one_that_is_ending_is_found, 0, 2);
         tcase_add_checked_fixture(signal, setup, teardown);
         tcase_add_test(signal, only_the_process_that_is_meant_is_signalled);
         suite_add_tcase(suite, find);
