@@ -36,7 +36,9 @@ static inline bool list_linked(const List *link) {
         return link->next && link->next != link;
 }
 
+/* A link is in one list at most. */
 static inline void list_append(List *head, List *link) {
+        assert(!list_linked(link));
         link->prev = head->prev;
         link->next = head;
         head->prev->next = link;

@@ -273,8 +273,7 @@ void process_fail_start(Process *process, const KeeperMessage *message) {
         (void)process_transit(process, PROCESS_EVENT_SPAWN_FAILED);
         process->run.end_usec = clock_realtime_usec();
         process_forget(process);
-        process_set_ended(process, RUN_FAILED | RUN_EXITED | RUN_STDOUT_CLOSED | RUN_STDERR_CLOSED |
-                                           RUN_EMPTY | RUN_LOGGED_EXIT);
+        process_set_ended(process, RUN_FAILED | RUN_ENDS);
         process->host->ops->on_event(process, "failed", process->host->userdata);
 }
 

@@ -226,9 +226,7 @@ bool process_has_tree(const Process *process) {
 }
 
 bool process_is_over(const Process *process) {
-        const unsigned all = RUN_EXITED | RUN_STDOUT_CLOSED | RUN_STDERR_CLOSED | RUN_EMPTY | RUN_LOGGED_EXIT;
-
-        return !process_is_alive(process) && (process->run.run == 0 || (process->run.ended & all) == all);
+        return !process_is_alive(process) && registry_run_is_over(&process->run);
 }
 
 int process_log(Process *process, Log **ret_log, Error *reterr_error) {

@@ -36,6 +36,7 @@ typedef struct ExitRecord {
 #define RUN_FAILED (1u << 4)  /* never executed */
 #define RUN_SPAWNED (1u << 5) /* the keeper said that it runs or ran */
 #define RUN_LOGGED_EXIT (1u << 6)
+#define RUN_ENDS (RUN_EXITED | RUN_STDOUT_CLOSED | RUN_STDERR_CLOSED | RUN_EMPTY | RUN_LOGGED_EXIT)
 /* Bits 8 to 15: how many lossless readers there are, who come back after the engine was replaced. */
 #define RUN_CLAIMS_SHIFT 8
 #define RUN_CLAIMS_MAX 255u
@@ -54,6 +55,11 @@ typedef struct RegistryRun {
         uint64_t stop_deadline_monotonic_usec; /* when SIGKILL follows; 0: none */
         ExitRecord exit;
 } RegistryRun;
+
+/** registry_run_is_over() - whether all of its ends have come and are in its log, or there is none. */
+static inline bool registry_run_is_over(const RegistryRun *run) {
+        return run->run == 0 || (run->ended & RUN_ENDS) == RUN_ENDS;
+}
 
 /** registry_run_claims() - how many lossless readers were stored with a run. */
 static inline unsigned registry_run_claims(const RegistryRun *run) {

@@ -368,12 +368,6 @@ static int supervisor_on_lock(uint64_t id, const StdinLock *stored, void *userda
         return process ? process_set_lock(process, &lock) : 0;
 }
 
-static bool run_is_over(const RegistryRun *run) {
-        const unsigned all = RUN_EXITED | RUN_STDOUT_CLOSED | RUN_STDERR_CLOSED | RUN_EMPTY | RUN_LOGGED_EXIT;
-
-        return run->run == 0 || (run->ended & all) == all;
-}
-
 static void supervisor_on_remove_timer(evutil_socket_t fd, short what, void *userdata) {
         Supervisor *supervisor = userdata;
 
@@ -396,7 +390,7 @@ static void supervisor_forget_rest(Supervisor *supervisor, const Handover *hando
                                           .run = child->run };
 
                 if (child->state != KEEPER_CHILD_RUNNING &&
-                    (!process || process->run.run != child->run || run_is_over(&process->run)))
+                    (!process || process->run.run != child->run || registry_run_is_over(&process->run)))
                         keeper_link_tell(link, &message);
         }
         for (size_t i = 0; i < handover->n_fds; i++) {
@@ -410,7 +404,7 @@ static void supervisor_forget_rest(Supervisor *supervisor, const Handover *hando
 static bool supervisor_wants_tree(uint64_t process_id, uint32_t run, void *userdata) {
         const Process *process = supervisor_find_id(userdata, process_id);
 
-        return process && process->run.run == run && !run_is_over(&process->run);
+        return process && process->run.run == run && !registry_run_is_over(&process->run);
 }
 
 int supervisor_recover(Supervisor *supervisor, Handover *handover, bool same_keeper, Error *reterr_error) {
@@ -428,7 +422,7 @@ int supervisor_recover(Supervisor *supervisor, Handover *handover, bool same_kee
         LIST_FOREACH(Process, process, &supervisor->processes, link) {
                 if (process->config.remove_when_ended)
                         removes = true;
-                if (run_is_over(&process->run)) {
+                if (registry_run_is_over(&process->run)) {
                         if (process->state == PROCESS_PAUSED)
                                 process->state = PROCESS_EXITED;
                         if (same_keeper && registry_run_claims(&process->run) > 0)
