@@ -26,7 +26,8 @@
 
 #define WINDOW_BYTES (4 * 1024 * 1024)
 #define JSON_BUFFER_BYTES (64 * 1024)
-#define SIGNALS_MAX 32 /* that wait for the process to exist */
+#define SIGNALS_MAX 32           /* that wait for the process to exist */
+#define SILENT_USEC USEC_PER_SEC /* a daemon that has not answered for so long is not waited for */
 
 typedef struct Attach {
         Cli *cli;             /* borrowed */
@@ -43,6 +44,8 @@ typedef struct Attach {
         int signals[SIGNALS_MAX]; /* came before the id */
         size_t n_signals;
         unsigned n_while_away; /* SIGINT and SIGTERM that came while the daemon was not there */
+        unsigned n_unanswered; /* signals that the daemon was told, or is to be told */
+        uint64_t silent_usec;  /* monotonic: since when there are such */
 
         uint64_t delivered; /* credit of records that are not written out yet */
         bool exited;        /* the exit record has come */
@@ -168,13 +171,23 @@ static void on_details(Pmux *pmux, const char *result, const PmuxError *error, v
                 json_incref(json_object_get(json_array_get(json_object_get(object, "processes"), 0), "exit"));
 }
 
+static void on_forwarded(Pmux *pmux, const char *result, const PmuxError *error, void *userdata) {
+        Attach *attach = userdata;
+
+        (void)pmux;
+        (void)result;
+        (void)error; /* what if it has just ended? Then it needs no signal */
+        attach->n_unanswered--;
+        attach->silent_usec = clock_monotonic_usec();
+}
+
 static void forward_signal(Attach *attach, int signal) {
         char params[96];
 
         (void)snprintf(params, sizeof(params), "{\"targets\":[%llu],\"signal\":%d,\"scope\":\"group\"}",
                        (unsigned long long)attach->id, signal);
-        /* What if it has just ended? Then it needs no signal. */
-        (void)pmux_call_start(attach->cli->pmux, "signal", params, NULL, NULL, NULL, NULL);
+        if (pmux_call_start(attach->cli->pmux, "signal", params, on_forwarded, attach, NULL, NULL) < 0)
+                attach->n_unanswered--;
 }
 
 static void on_open(PmuxStream *stream, const char *result, void *userdata) {
@@ -203,18 +216,30 @@ static void on_open(PmuxStream *stream, const char *result, void *userdata) {
 
 /* ---- what comes from here ---- */
 
-/* With the daemon away a signal cannot be forwarded: it waits; a second one to end ends this program. */
+/* Whether an earlier signal should have been answered by now. */
+static bool daemon_is_silent(const Attach *attach) {
+        return attach->n_unanswered > 0 && clock_monotonic_usec() - attach->silent_usec >= SILENT_USEC;
+}
+
+/* With the daemon away, or stopped, a signal cannot be forwarded: it waits; a second one to end ends this
+ * program. */
 static void on_signal(Attach *attach, int signal) {
         bool to_end = signal == SIGINT || signal == SIGTERM;
 
-        if (to_end && !pmux_connected(attach->cli->pmux) && ++attach->n_while_away > 1) {
-                cli_complain("the daemon is away; the process goes on without this client");
+        if (to_end && (daemon_is_silent(attach) ||
+                       (!pmux_connected(attach->cli->pmux) && ++attach->n_while_away > 1))) {
+                cli_complain(attach->id > 0 ? "the daemon does not answer; the process is left to it"
+                                            : "the daemon does not answer; it may start the process yet");
                 attach_end(attach, STATUS_PMUX);
                 return;
         }
+        if (attach->id == 0 && attach->n_signals == SIGNALS_MAX)
+                return;
+        if (attach->n_unanswered++ == 0)
+                attach->silent_usec = clock_monotonic_usec();
         if (attach->id > 0)
                 forward_signal(attach, signal);
-        else if (attach->n_signals < SIGNALS_MAX)
+        else
                 attach->signals[attach->n_signals++] = signal;
 }
 

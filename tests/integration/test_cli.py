@@ -59,6 +59,41 @@ class CommandLine(PmuxTest):
         out, err = process.communicate(timeout=20)
         self.assertEqual((out, process.returncode), (b"got\n", 9), err)
 
+    def interrupted(self, process):
+        """Ctrl-C again and again, as somebody does who wants to leave; what was said on the way out."""
+        def listens():
+            with open("/proc/%d/status" % process.pid) as status:
+                blocked = next(line for line in status if line.startswith("SigBlk:"))
+            return int(blocked.split()[1], 16) & 1 << signal.SIGINT - 1
+
+        def left():
+            process.send_signal(signal.SIGINT)
+            return process.poll() is not None
+        wait_until(listens, what="run to take signals")
+        wait_until(left, what="run to leave", interval=0.1)
+        return process.communicate(timeout=20)[1], process.returncode
+
+    def test_an_interrupt_leaves_a_daemon_that_does_not_answer(self):
+        process = self.daemon.cli_start("run", "-n", "s", "--", "/bin/sh", "-c", "echo ready; exec sleep 1000")
+        self.assertEqual(process.stdout.readline(), b"ready\n")
+        daemon = [self.daemon.keeper_pid(), self.daemon.engine_pid()]
+        for pid in daemon:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            early = self.daemon.cli_start("run", "--", "true")
+            err, status = self.interrupted(process)
+            self.assertEqual((status, b"is left to it" in err), (125, True), err)
+            err, status = self.interrupted(early)
+            self.assertEqual((status, b"may start the process yet" in err), (125, True), err)
+            os.kill(daemon[1], signal.SIGKILL)  # the socket is there, but nobody accepts
+            early = self.daemon.cli_start("run", "--", "true")
+            err, status = self.interrupted(early)
+            self.assertEqual((status, b"may start the process yet" in err), (125, True), err)
+        finally:
+            for pid in daemon[:1]:
+                os.kill(pid, signal.SIGCONT)
+        self.assertEqual(self.client().show("s")["state"], "running")
+
     def test_run_survives_engine_kills(self):
         total = scale(8, 32, 256) << 20
         process = self.daemon.cli_start("run", "--", program("sequence"), "-o", str(total), "-s", "6", "-x",
