@@ -21,7 +21,8 @@
 #define N_KILLS KILLS(250)
 #define WORTH_BYTES (256 * 1024) /* to be received, at the least */
 #define N_WRITERS 3
-#define LIFE_MAX_USEC 4000
+#define LIFE_MAX_USEC 4000 /* of each of the first N_KILLS lives, twice that of each of the next, and so on */
+#define LIFE_DOUBLED_MAX 8
 #define FRAME_MAX (32 * 1024)
 #define WINDOW (256 * 1024) /* of a writer, sent and not taken */
 #define MESSAGE_SIZE 64     /* what the clients write comes in such pieces: writer, number, filling */
@@ -277,7 +278,7 @@ static void engine_kill(pid_t pid) {
         socket_fd = fd_close(socket_fd);
 }
 
-/* Whether enough has happened; on a busy machine it takes more lives. */
+/* Whether enough has happened; on a busy machine it takes more lives, and longer ones. */
 static bool is_worth_it(bool may_cancel) {
         return may_cancel ? n_cancelled > 0 || index_is_full() : n_received > WORTH_BYTES;
 }
@@ -290,7 +291,8 @@ static void live_and_be_killed(bool may_cancel) {
         for (unsigned i = 0; i < N_KILLS || !is_worth_it(may_cancel); i++) {
                 is_reading = random_below(4) != 0;
                 pid = engine_start();
-                end_usec = clock_monotonic_usec() + random_below(LIFE_MAX_USEC);
+                end_usec = clock_monotonic_usec() +
+                           random_below((uint64_t)LIFE_MAX_USEC << MIN(i / N_KILLS, LIFE_DOUBLED_MAX));
                 while (turn(end_usec, is_reading))
                         clients_speak(may_cancel);
                 engine_kill(pid);
