@@ -249,11 +249,21 @@ void die_of_sigpipe(void) {
         _exit(128 + SIGPIPE);
 }
 
+int cli_flush(void) {
+        static int failed; /* -errno of the first failure: later ones say less */
+
+        if (failed == 0 && (fflush(stdout) != 0 || ferror(stdout)))
+                failed = errno != 0 ? -errno : -EIO;
+        return failed;
+}
+
 int cli_finish(int status) {
-        if (fflush(stdout) == 0 && !ferror(stdout))
+        int r = cli_flush();
+
+        if (r == 0)
                 return status;
-        if (errno == EPIPE)
+        if (r == -EPIPE)
                 die_of_sigpipe();
-        cli_complain("cannot write to stdout: %s", strerror(errno));
+        cli_complain("cannot write to stdout: %s", strerror(-r));
         return status != 0 ? status : STATUS_FAILED;
 }

@@ -84,6 +84,9 @@ void cli_emit(json_t *object);
 /** cli_emit_result() - a result: a line for each of its "processes", or one line. */
 void cli_emit_result(const json_t *result);
 
+/** cli_flush() - flush stdout. Return: 0, or -errno of the first time that writing failed. */
+int cli_flush(void);
+
 /** cli_finish() - flush stdout. Returns 'status', or 1 after a complaint when writing failed; EPIPE ends the
  * program as SIGPIPE would. */
 int cli_finish(int status);

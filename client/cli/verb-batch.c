@@ -43,6 +43,7 @@ typedef struct Batch {
         int signal_fd;          /* owned */
         unsigned n_signals;     /* that ask to stop */
         int signal;             /* the first of them */
+        bool broken;            /* nobody reads the results */
         bool shows_progress;    /* there is a progress line */
         uint64_t progress_usec; /* monotonic; when it was drawn last */
         int status;             /* of the last result */
@@ -162,6 +163,8 @@ static void on_result(PmuxBatch *pmux_batch, const PmuxBatchResult *result, void
         if (result->error)
                 cli_complain("command %zu (line %u): %s", result->index + 1,
                              batch->file.commands[result->index].line, result->error->message);
+        if (batch->broken)
+                return;
         if (batch->cli->json)
                 print_json(batch, result, status);
         else
@@ -174,8 +177,10 @@ static void on_progress(PmuxBatch *pmux_batch, const PmuxBatchCounts *counts, vo
         uint64_t now_usec = clock_monotonic_usec();
         Batch *batch = userdata;
 
-        if (fflush(stdout) != 0)
-                pmux_batch_stop(pmux_batch, 0); /* nobody reads the results */
+        if (!batch->broken && cli_flush() < 0) {
+                batch->broken = true;
+                pmux_batch_stop(pmux_batch, 0);
+        }
         if (!batch->shows_progress ||
             (batch->progress_usec > 0 && now_usec - batch->progress_usec < PROGRESS_USEC))
                 return;
