@@ -27,7 +27,8 @@ enum {
 #define REMOVE_REATTACH_USEC (UINT64_C(30) * 1000000) /* for the readers of a process that removes itself */
 #define OUTPUT_END_USEC UINT64_C(1000) /* for which the end of an output waits for that of its program */
 #define DISK_RETRY_USEC (UINT64_C(500) * 1000)  /* between two attempts on a full disk */
-#define TREE_RETRY_USEC (UINT64_C(500) * 1000)  /* between two looks at a tree, if one told nothing */
+#define TREE_RETRY_MIN_MSEC 2u                  /* between two looks at a tree, where one told nothing: */
+#define TREE_RETRY_MSEC 500u                    /* doubled each time, up to this */
 #define KILL_REPEAT_USEC (UINT64_C(100) * 1000) /* between two SIGKILLs of a tree that is not empty */
 #define KILL_GIVE_UP_USEC                                                                                    \
         (UINT64_C(10) * 1000000)               /* after SIGKILL: what is left then is called a survivor      \

@@ -22,7 +22,7 @@ typedef enum ProcMark {
         PROC_MARK_SAME,
         PROC_MARK_OTHER,   /* another value */
         PROC_MARK_GONE,    /* none any more: it is ending, or has ended */
-        PROC_MARK_UNKNOWN, /* it is in the middle of execve(2) and shows none; or there is no memory or
+        PROC_MARK_UNKNOWN, /* it shows none, being in the middle of execve(2); or there is no memory or
                               descriptor to look with */
 } ProcMark;
 
@@ -33,6 +33,18 @@ int proc_stat_read(pid_t pid, ProcStat *ret_stat);
 /** proc_stat_parse() - the same from its text; the name in it may contain anything. Return: 0 or -EIO. Pure.
  */
 int proc_stat_parse(const char *text, ProcStat *ret_stat);
+
+/** What proc_pid_stat(5) tells of a program's memory. */
+typedef enum ProcMemory {
+        PROC_MEMORY_NONE,    /* the thread is ending, or has ended */
+        PROC_MEMORY_MADE,    /* execve(2) is making it: what will be in it cannot be seen yet */
+        PROC_MEMORY_BARE,    /* there is no environment in it */
+        PROC_MEMORY_WHOLE,   /* there is one */
+        PROC_MEMORY_UNKNOWN, /* the text is none */
+} ProcMemory;
+
+/** proc_memory_parse() - from the text of /proc/PID/stat or /proc/PID/task/TID/stat. Pure. */
+ProcMemory proc_memory_parse(const char *text);
 
 /**
  * proc_mark_read() - look for an entry of the environment that a process was last executed with

@@ -12,6 +12,19 @@
 #include "daemon/engine/limits.h"
 #include "daemon/engine/process.h"
 
+/* No answer now, and perhaps no hint will come any more: look again, very soon where somebody was just
+ * executing a program. */
+static void process_look_later(Process *process, int r) {
+        if (r != -EAGAIN)
+                process->tree_wait_msec = TREE_RETRY_MSEC;
+        else if (process->tree_wait_msec == 0)
+                process->tree_wait_msec = TREE_RETRY_MIN_MSEC;
+        else
+                process->tree_wait_msec = MIN(2 * process->tree_wait_msec, TREE_RETRY_MSEC);
+        process->tree_retry_usec = clock_monotonic_usec() + process->tree_wait_msec * USEC_PER_MSEC;
+        process_arm_timer(process);
+}
+
 /* Nearly every tree is empty when its main process has ended. One that is not is watched from then on. */
 static bool process_tree_is_empty(Process *process, const Tree *tree) {
         TreeRoot *root = process->host->tree_root;
@@ -25,10 +38,10 @@ static bool process_tree_is_empty(Process *process, const Tree *tree) {
                 if (r == 1)
                         r = tree_empty(root, tree); /* it may just have become so */
         }
-        if (r < 0) { /* no memory or descriptor, or not to be told now; perhaps no hint will come any more */
-                process->tree_retry_usec = clock_monotonic_usec() + TREE_RETRY_USEC;
-                process_arm_timer(process);
-        }
+        if (r < 0)
+                process_look_later(process, r);
+        else
+                process->tree_wait_msec = 0;
         return r == 1;
 }
 

@@ -149,15 +149,17 @@ struct Process {
         bool stored_paused; /* the supervisor's: what the registry says of it */
         bool waits_for_reader;
         bool waits_for_disk;
-        bool has_new_dir;      /* nothing was ever put into its directory but by us */
-        bool is_adopted;       /* the latest run was begun under an engine before this one */
-        uint32_t watched_run;  /* whose tree was taken under watch by this engine; 0: none */
-        bool exit_pending;     /* the main process ended; its last bytes are not yet in the log */
-        List log_link;         /* in host->open_logs */
-        List rest_link;        /* in host->resting */
-        List ending_link;      /* in host->endings */
-        uint64_t ending_usec;  /* monotonic; since when it is there */
-        uint64_t exit_left[2]; /* bytes that were in the pipes when it ended, still to be logged */
+        bool has_new_dir;        /* nothing was ever put into its directory but by us */
+        bool is_adopted;         /* the latest run was begun under an engine before this one */
+        uint32_t watched_run;    /* whose tree was taken under watch by this engine; 0: none */
+        bool exit_pending;       /* the main process ended; its last bytes are not yet in the log */
+        uint16_t tree_wait_msec; /* until the next look at the tree, where the last could not tell; 0: it
+                                    could */
+        List log_link;           /* in host->open_logs */
+        List rest_link;          /* in host->resting */
+        List ending_link;        /* in host->endings */
+        uint64_t ending_usec;    /* monotonic; since when it is there */
+        uint64_t exit_left[2];   /* bytes that were in the pipes when it ended, still to be logged */
 };
 
 /**

@@ -183,7 +183,6 @@ int queue_join(QueueSet *set, QueuePlace *place, Error *reterr_error) {
                         return error_set_errno(reterr_error, r, "cannot hold a queue");
         }
         place->queue = queue;
-        place->link = (List){};
         list_append(&queue->waiting, &place->link);
         set->waiting_bytes += place->size_bytes;
         queue_due(queue);

@@ -18,7 +18,7 @@
 #include "daemon/engine/proc-stat.h"
 #include "daemon/engine/tree-file.h"
 
-#define MARK_WAITS 20               /* of one look, for environments that are not there yet */
+#define MARK_WAITS 5                /* of one look, for environments that are not there yet */
 #define MARK_WAIT_NSEC (100 * 1000) /* each */
 
 typedef struct Row {
@@ -35,7 +35,7 @@ typedef struct Table {
         size_t n_rows;
         size_t n_allocated;
         ProcSet sessions; /* of members; the keeper's is not one of them */
-        unsigned n_waits; /* for marks */
+        unsigned n_waits; /* for marks, that are left */
         bool unsure;      /* the mark of one that may be a member could not be read */
 } Table;
 
@@ -80,6 +80,11 @@ static Row *table_find(const Table *table, pid_t pid) {
         return table->n_rows > 0 ? bsearch(&key, table->rows, table->n_rows, sizeof(key), row_compare) : NULL;
 }
 
+/* What says nothing of a process. */
+static bool is_shortage(int r) {
+        return r == -ENOMEM || r == -EMFILE || r == -ENFILE;
+}
+
 static int table_read(Table *table) {
         struct dirent *entry;
         ProcStat stat;
@@ -92,8 +97,11 @@ static int table_read(Table *table) {
         while (r >= 0 && (entry = readdir(dir))) {
                 if (entry->d_name[0] < '1' || entry->d_name[0] > '9')
                         continue;
-                if (proc_stat_read((pid_t)strtol(entry->d_name, NULL, 10), &stat) == 0)
+                r = proc_stat_read((pid_t)strtol(entry->d_name, NULL, 10), &stat);
+                if (r == 0)
                         r = table_add(table, &stat);
+                else if (!is_shortage(r))
+                        r = 0; /* it has ended, or is hidden */
         }
         (void)closedir(dir);
         if (r >= 0 && table->n_rows > 0)
@@ -137,8 +145,8 @@ static ProcMark table_mark(Table *table, pid_t pid, const char *mark) {
         static const struct timespec moment = { .tv_nsec = MARK_WAIT_NSEC };
         ProcMark result;
 
-        while ((result = proc_mark_read(pid, mark)) == PROC_MARK_UNKNOWN && table->n_waits < MARK_WAITS) {
-                table->n_waits++;
+        while ((result = proc_mark_read(pid, mark)) == PROC_MARK_UNKNOWN && table->n_waits > 0) {
+                table->n_waits--;
                 (void)nanosleep(&moment, NULL);
         }
         return result;
@@ -155,7 +163,7 @@ static bool table_is_root(Table *table, Row *row, const TreeProcQuery *query) {
         in_session = query->main_pid > 0 && row->stat.session == query->main_pid;
         mark = table_mark(table, row->stat.pid, query->mark);
         row->looked = true;
-        row->ending = mark == PROC_MARK_GONE;
+        row->ending = mark == PROC_MARK_GONE || row->stat.ending;
         if (mark == PROC_MARK_SAME || mark == PROC_MARK_OTHER)
                 return mark == PROC_MARK_SAME; /* another's: the pid of our main process is used again */
         table->unsure |= mark == PROC_MARK_UNKNOWN;
@@ -236,10 +244,10 @@ static int table_add_listed(Table *table, const char *list, pid_t parent) {
                 pid = strtol(list, &end, 10);
                 if (end == list)
                         return 0;
-                if (proc_stat_read((pid_t)pid, &stat) < 0 || stat.parent != parent)
-                        continue;
-                r = table_add(table, &stat);
-                if (r < 0)
+                r = proc_stat_read((pid_t)pid, &stat);
+                if (r == 0 && stat.parent == parent)
+                        r = table_add(table, &stat);
+                if (is_shortage(r))
                         return r;
         }
 }
@@ -306,17 +314,19 @@ static int table_walk(Table *table, const TreeProcQuery *query, pid_t keeper_ses
         return r;
 }
 
-static int table_fill(Table *table, const TreeProcQuery *query, bool thorough) {
+static int table_fill(Table *table, const TreeProcQuery *query, bool thorough, unsigned n_waits) {
         pid_t keeper_session = 0;
         ProcStat keeper;
         int r = -EOPNOTSUPP;
 
         if (proc_stat_read(query->keeper_pid, &keeper) == 0)
                 keeper_session = keeper.session;
+        table->n_waits = n_waits;
         if (!thorough)
                 r = table_walk(table, query, keeper_session);
         if (r == -EOPNOTSUPP) {
                 table_deinit(table);
+                table->n_waits = n_waits;
                 r = table_look(table, query, keeper_session);
         }
         return r;
@@ -326,7 +336,7 @@ int tree_proc_pids(const TreeProcQuery *query, bool thorough, ProcSet *set) {
         CLEANUP(table_deinit) Table table = {};
         int r;
 
-        r = table_fill(&table, query, thorough);
+        r = table_fill(&table, query, thorough, MARK_WAITS);
         for (const Row *row = table.rows; r >= 0 && row < table.rows + table.n_rows; row++)
                 if (row->member && row->stat.alive)
                         r = proc_set_add(set, &(ProcId){ row->stat.pid, row->stat.group, row->stat.start });
@@ -340,7 +350,7 @@ static int tree_proc_look(const TreeProcQuery *query, bool thorough, uint64_t *r
         uint64_t seen = UINT64_C(0xcbf29ce484222325);
         int r;
 
-        r = table_fill(&table, query, thorough);
+        r = table_fill(&table, query, thorough, 0);
         if (r < 0)
                 return r;
         for (const Row *row = table.rows; row < table.rows + table.n_rows; row++) {

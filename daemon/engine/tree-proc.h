@@ -12,8 +12,9 @@
  *   - whose parent belongs to it.
  * What cannot be found: a process that left its session (setsid(2)), whose parents up to the keeper have
  * ended, whose environment was cleaned, and that shares its session with no one of the run. A daemon that
- * forks twice and cleans its environment does just that. Nor is one found that /proc hides (hidepid) as it
- * runs as another user. With cgroups nothing of this is needed, and nothing escapes. */
+ * forks twice and cleans its environment does just that. Nor is one found that /proc hides (hidepid), or
+ * whose environment may not be read (of another user, set-user-ID, PR_SET_DUMPABLE 0), and that only its mark
+ * would tell. With cgroups nothing of this is needed, and nothing escapes. */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -35,15 +36,17 @@ typedef struct TreeProcQuery {
  * @thorough:  look at all processes of the machine, not only at the lists of children that the kernel keeps:
  * slow, but what these overlook while others are being reaped is found
  *
- * One that is in the middle of execve(2), where /proc shows no mark, is waited for some milliseconds, and not
- * added if that was not enough.
+ * One that is in the middle of execve(2), where /proc shows no mark, is waited for a moment, and not added if
+ * that was not enough.
  *
  * Return: 0 or -errno.
  */
 int tree_proc_pids(const TreeProcQuery *query, bool thorough, ProcSet *set);
 
 /** tree_proc_empty() - whether none lives: two short looks that saw the same, or a thorough one. Return: 1,
- * 0, -errno; -EAGAIN: one that is in the middle of execve(2) may be of the run: ask again soon. */
+ * 0, -errno; -EAGAIN: one that is in the middle of execve(2) may be of the run: ask again soon. Does not
+ * wait.
+ */
 int tree_proc_empty(const TreeProcQuery *query);
 
 /** tree_proc_main_alive() - whether the main process lives: cheap, where tree_proc_pids() reads all of /proc.

@@ -55,6 +55,7 @@ static struct {
         int put_error;      /* what is told of a PUT that asks; it is not held then */
         int watch_result;   /* what tree_watch() is to return */
         unsigned n_watches; /* how often it was asked */
+        unsigned n_untold;  /* how often tree_empty() is to say that it cannot tell now */
 } fake_keeper = { .engine_fd = -1, .keeper_fd = -1 };
 
 static void fake_bag_drop(KeeperLabel label, uint64_t process, uint32_t run) {
@@ -470,6 +471,10 @@ int tree_empty(TreeRoot *root, const Tree *tree) {
         FakeChild *child = fake_child(tree->process, tree->run);
 
         (void)root;
+        if (fake_keeper.n_untold > 0) {
+                fake_keeper.n_untold--;
+                return -EAGAIN;
+        }
         return !child || child->empty;
 }
 

@@ -26,6 +26,8 @@
 #define TREE_RUN_DEADLINE_USEC (20 * USEC_PER_SEC)
 #define TREE_RUN_CPU_SEC 60 /* should even its guard be killed, no process of a run computes for longer */
 
+#define TREE_RUN_KILLS 1000 /* looks for what escaped, at most */
+
 typedef struct TreeRun {
         TreeRoot *root; /* borrowed */
         Tree tree;
@@ -34,12 +36,13 @@ typedef struct TreeRun {
         pid_t guard;
 } TreeRun;
 
-/* Hex text that names this test alone, so that the marks of its runs do as well. */
-static inline const char *tree_run_instance(void) {
-        static char text[33];
+static char tree_run_instance[33]; /* hex text that names this test alone, and so do the marks of its runs */
 
-        (void)snprintf(text, sizeof(text), "5eed0123456789abcdef0123%08x", (unsigned)getpid());
-        return text;
+static inline void tree_run_new_instance(void) {
+        static unsigned n_tests;
+
+        (void)snprintf(tree_run_instance, sizeof(tree_run_instance), "%08x%08x5eed0123456789ab",
+                       (unsigned)getpid(), ++n_tests);
 }
 
 /* Waits, reaping what ends meanwhile, until the expression is true. */
@@ -59,13 +62,34 @@ static inline void tree_run_keeper(void) {
         ck_assert_int_eq(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
 }
 
+/* Kills what escaped from its group, where there is no cgroup. Return: whether there was none, nor one that
+ * may be. */
+static inline bool tree_run_kill_marked(const char *mark) {
+        struct dirent *entry;
+        bool none = true;
+        ProcMark found;
+        pid_t pid;
+        DIR *dir;
+
+        dir = opendir("/proc");
+        if (!dir)
+                return false;
+        while ((entry = readdir(dir))) {
+                pid = (pid_t)strtol(entry->d_name, NULL, 10);
+                found = pid > 0 ? proc_mark_read(pid, mark) : PROC_MARK_NONE;
+                none &= found != PROC_MARK_SAME && found != PROC_MARK_UNKNOWN;
+                if (found == PROC_MARK_SAME)
+                        (void)kill(pid, SIGKILL);
+        }
+        (void)closedir(dir);
+        return none;
+}
+
 /* Whatever becomes of the test, be it SIGKILL, what it started must not outlive it, forking or computing on
  * for ever: when the test's end of the pipe is closed without a word, its guard ends the run. */
 static inline __attribute__((noreturn)) void tree_run_guard(pid_t pid, const char *mark, int dir_fd,
                                                             int pipe_fd) {
         int main_fd = pidfd_open(pid, 0), fd;
-        struct dirent *entry;
-        DIR *dir;
         char c;
 
         if (setsid() < 0 || dup2(pipe_fd, STDIN_FILENO) < 0)
@@ -82,12 +106,8 @@ static inline __attribute__((noreturn)) void tree_run_guard(pid_t pid, const cha
         fd = openat(STDERR_FILENO, "cgroup.kill", O_WRONLY | O_CLOEXEC);
         if (fd >= 0)
                 (void)!write(fd, "1", 1);
-        dir = opendir("/proc"); /* what escaped from the group, without a cgroup */
-        while (dir && (entry = readdir(dir))) {
-                pid = (pid_t)strtol(entry->d_name, NULL, 10);
-                if (pid > 0 && proc_mark_read(pid, mark) == PROC_MARK_SAME)
-                        (void)kill(pid, SIGKILL);
-        }
+        for (unsigned i = 0; i < TREE_RUN_KILLS && !tree_run_kill_marked(mark); i++)
+                ;
         _exit(0);
 }
 
@@ -172,11 +192,12 @@ static inline TreeRoot *tree_run_open(int mode) {
         TreeRoot *root;
 
         tree_run_keeper();
+        tree_run_new_instance();
         if (mode == MODE_PROC)
                 (void)setenv("PMUX_NO_CGROUP", "1", 1);
         else
                 (void)unsetenv("PMUX_NO_CGROUP");
-        ck_assert_int_eq(tree_root_open(&root, tree_run_instance(), getpid(), NULL), 0);
+        ck_assert_int_eq(tree_root_open(&root, tree_run_instance, getpid(), NULL), 0);
         ck_assert_int_eq(tree_root_has_cgroups(root), tree_root_why(root)[0] == '\0');
         if (mode == MODE_PROC)
                 ck_assert(!tree_root_has_cgroups(root));

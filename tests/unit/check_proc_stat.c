@@ -44,6 +44,30 @@ START_TEST(the_text_is_read_whatever_the_name)
 }
 END_TEST
 
+#define MEMORY(flags, end_code, env)                                                                         \
+        "4711 (a) 1 S) S 12 13 14 0 -1 " flags " 102 0 0 0 1 2 0 0 20 0 1 0 987654321 2543616 239 "          \
+        "18446744073709551615 4194304 " end_code " 7 0 0 0 0 0 0 0 0 0 17 1 0 0 0 0 0 5 6 7 8 9 " env " 0\n"
+
+static const struct {
+        const char *text;
+        ProcMemory memory;
+} memories[] = {
+        { MEMORY("4194304", "4198400", "100 200"), PROC_MEMORY_WHOLE },
+        { MEMORY("4194304", "4198400", "100 100"), PROC_MEMORY_BARE },
+        { MEMORY("4194304", "4198400", "0 0"), PROC_MEMORY_BARE },
+        { MEMORY("4194304", "0", "100 0"), PROC_MEMORY_MADE },
+        { MEMORY("4194304", "0", "100 200"), PROC_MEMORY_MADE },
+        { MEMORY("4194308", "0", "0 0"), PROC_MEMORY_NONE },
+        { MEMORY("4194308", "4198400", "100 200"), PROC_MEMORY_NONE },
+        { "4711 (sh) S 1 2 3", PROC_MEMORY_UNKNOWN },
+        { "4711", PROC_MEMORY_UNKNOWN },
+        { "", PROC_MEMORY_UNKNOWN },
+};
+
+START_TEST(what_there_is_of_a_programs_memory_is_told)
+{ ck_assert_int_eq(proc_memory_parse(memories[_i].text), memories[_i].memory); }
+END_TEST
+
 START_TEST(another_text_is_refused)
 {
         static const char *const bad[] = { "",           "4711", "4711 (sh", "4711 (sh)", "4711 (sh) S 1 2 3",
@@ -64,7 +88,7 @@ START_TEST(this_process_is_found_and_no_other)
         ck_assert_int_eq(stat.parent, getppid());
         ck_assert_int_eq(stat.group, getpgid(0));
         ck_assert_int_eq(stat.session, getsid(0));
-        ck_assert(stat.alive);
+        ck_assert(stat.alive && !stat.ending);
         ck_assert_int_eq(proc_stat_read(getpid(), &again), 0);
         ck_assert_uint_eq(again.start, stat.start);
         ck_assert_int_eq(proc_stat_read(0x3fffffff, &stat), -ESRCH);
@@ -104,7 +128,7 @@ START_TEST(a_process_whose_first_thread_ended_is_alive)
                 state = strrchr(text, ')')[2];
         }
         ck_assert_int_eq(proc_stat_read(pid, &stat), 0);
-        ck_assert(stat.alive);
+        ck_assert(stat.alive && stat.ending);
         ck_assert_int_eq(write(fds[1], "x", 1), 1);
         ck_assert_int_eq(waitpid(pid, &status, 0), pid);
         ck_assert_int_eq(status, 0);
@@ -180,6 +204,7 @@ static Suite *proc_stat_suite(void) {
         tcase_set_timeout(stat, 30);
         tcase_set_timeout(mark, 30);
         tcase_add_loop_test(stat, the_text_is_read_whatever_the_name, 0, ARRAY_SIZE(rows));
+        tcase_add_loop_test(stat, what_there_is_of_a_programs_memory_is_told, 0, ARRAY_SIZE(memories));
         tcase_add_test(stat, another_text_is_refused);
         tcase_add_test(stat, this_process_is_found_and_no_other);
         tcase_add_test(stat, a_process_whose_first_thread_ended_is_alive);

@@ -143,6 +143,25 @@ START_TEST(a_tree_that_could_not_be_watched_is_tried_again)
 }
 END_TEST
 
+START_TEST(a_tree_of_which_nothing_can_be_told_is_looked_at_again_soon_and_ever_later)
+{
+        uint16_t wait_msec = 0;
+
+        fake_keeper.n_untold = 5;
+        fake_child_exit(child, CLD_EXITED, 0);
+        while (fake_keeper.n_untold > 0) { /* the test's own timeout is the deadline */
+                fixture_settle(&client);
+                ck_assert_uint_ge(process->tree_wait_msec, wait_msec);
+                wait_msec = process->tree_wait_msec;
+        }
+        ck_assert_uint_gt(wait_msec, TREE_RETRY_MIN_MSEC);
+        ck_assert_uint_lt(wait_msec, TREE_RETRY_MSEC);
+        ck_assert(!is_closed(RUN_EMPTY));
+        await_closed(RUN_EMPTY);
+        ck_assert_uint_eq(process->tree_wait_msec, 0);
+}
+END_TEST
+
 START_TEST(a_process_that_goes_away_leaves_nothing_to_tell)
 {
         close_output(0);
@@ -178,6 +197,7 @@ static Suite *process_ending_suite(void) {
         tcase_add_test(tcase, with_the_end_of_its_program_it_is_told_at_once);
         tcase_add_test(tcase, of_a_program_that_has_ended_it_is_told_at_once);
         tcase_add_test(tcase, a_tree_that_could_not_be_watched_is_tried_again);
+        tcase_add_test(tcase, a_tree_of_which_nothing_can_be_told_is_looked_at_again_soon_and_ever_later);
         tcase_add_test(tcase, a_process_that_goes_away_leaves_nothing_to_tell);
         tcase_add_test(tcase, nothing_is_left_to_tell_of_a_process_that_outlives_its_host);
         suite_add_tcase(suite, tcase);

@@ -21,9 +21,8 @@
 #define N_KILLS KILLS(250)
 #define WORTH_BYTES (256 * 1024) /* to be received, at the least */
 #define N_WRITERS 3
-#define LIFE_MAX_USEC 4000 /* of each of the first N_KILLS lives, twice that of each of the next, and so on  \
-                            */
-#define LIFE_DOUBLED_MAX 8
+#define LIFE_MAX_USEC 4000
+#define LIFE_DOUBLED_MAX 8 /* times, once after every N_KILLS lives */
 #define FRAME_MAX (32 * 1024)
 #define WINDOW (256 * 1024) /* of a writer, sent and not taken */
 #define MESSAGE_SIZE 64     /* what the clients write comes in such pieces: writer, number, filling */

@@ -18,7 +18,8 @@ static void setup(void) {
         Error error = {};
 
         n_fds_before = open_fds_count();
-        if (cgroups_open(&cgroups, tree_run_instance(), getpid(), &error) < 0) {
+        tree_run_new_instance();
+        if (cgroups_open(&cgroups, tree_run_instance, getpid(), &error) < 0) {
                 ck_assert_ptr_null(cgroups);
                 ck_assert_int_ne(error.code, ERROR_NONE);
                 ck_assert_int_eq(open_fds_count(), n_fds_before);
@@ -222,7 +223,7 @@ START_TEST(the_next_engine_uses_the_same_directory)
                 return;
         ck_assert_int_eq(cgroups_make(cgroups, 1, 1, &fd), 0);
         (void)close(fd);
-        ck_assert_int_eq(cgroups_open(&next, tree_run_instance(), getpid(), NULL), 0);
+        ck_assert_int_eq(cgroups_open(&next, tree_run_instance, getpid(), NULL), 0);
         fd = cgroups_open_run(next, 1, 1);
         ck_assert_int_ge(fd, 0);
         (void)close(fd);

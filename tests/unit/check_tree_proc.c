@@ -7,10 +7,13 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sys/syscall.h>
 
 #include "daemon/engine/proc-stat.h"
 #include "tests/support/check-main.h"
 #include "tests/support/tree-run.h"
+
+#define LOOKS 500 /* at one that escaped */
 
 static TreeRoot *root;
 static int n_fds_before;
@@ -19,8 +22,9 @@ static bool thorough;
 static void setup(void) {
         n_fds_before = open_fds_count();
         tree_run_keeper();
+        tree_run_new_instance();
         ck_assert_int_eq(setenv("PMUX_NO_CGROUP", "1", 1), 0);
-        ck_assert_int_eq(tree_root_open(&root, tree_run_instance(), getpid(), NULL), 0);
+        ck_assert_int_eq(tree_root_open(&root, tree_run_instance, getpid(), NULL), 0);
 }
 
 static void teardown(void) {
@@ -184,36 +188,161 @@ START_TEST(children_of_all_threads_are_found)
 }
 END_TEST
 
-/* Only its mark tells whose it is, and between two programs it shows none: one look in ten meets that. */
-START_TEST(one_that_executes_programs_for_ever_is_not_overlooked)
+/* ---- those whom only their mark tells, which they do not always show ---- */
+
+static char escaped_mark[TREE_MARK_MAX];
+
+/* How one that escaped goes on. */
+typedef struct Escape {
+        const char *act;
+        unsigned n_entries; /* of its environment, before the mark */
+        size_t entry_size;  /* with the NUL */
+        bool is_restless;
+} Escape;
+
+static const Escape escapes[] = {
+        { "execute", 2, 8, true },
+        { "execute", 1000, 40, true },       /* the mark lies behind what one read takes */
+        { "execute", 20000, 2, true },       /* there are arguments long before there is an environment */
+        { "execute-by-thread", 2, 8, true }, /* its first thread is ending meanwhile */
+        { "lose-first-thread", 2, 8, false },
+};
+static const Escape *escape;
+
+static void *act_execute(void *argv) {
+        (void)execve("/proc/self/exe", argv, environ);
+        _exit(9);
+}
+
+static void *act_rest(void *userdata) {
+        for (;;)
+                (void)pause();
+        return userdata;
+}
+
+/* This program under one of those names does nothing else. */
+static void __attribute__((constructor)) act(int argc, char **argv) {
+        pthread_t thread;
+
+        if (argc < 1)
+                return;
+        if (strcmp(argv[0], "execute") == 0)
+                (void)act_execute(argv);
+        if (strcmp(argv[0], "execute-by-thread") == 0) {
+                (void)pthread_create(&thread, NULL, act_execute, argv);
+                (void)act_rest(NULL);
+        }
+        if (strcmp(argv[0], "lose-first-thread") == 0) {
+                (void)pthread_create(&thread, NULL, act_rest, NULL);
+                (void)syscall(SYS_exit, 0); /* pthread_exit() would have more to unwind than there is here */
+        }
+}
+
+static void escape_execute(void) {
+        char *argv[] = { (char *)escape->act, NULL };
+        char **env = calloc(escape->n_entries + 2, sizeof(*env));
+
+        for (unsigned i = 0; env && i < escape->n_entries; i++) {
+                env[i] = calloc(1, escape->entry_size);
+                if (env[i])
+                        memset(env[i], 'x', escape->entry_size - 1);
+        }
+        if (env)
+                env[escape->n_entries] = escaped_mark;
+        (void)dprintf(STDOUT_FILENO, "%d\n", getpid());
+        (void)execve("/proc/self/exe", argv, env);
+        _exit(1);
+}
+
+/* The main process: it leaves one behind in another session and without parents. */
+static void escape_main(void) {
+        pid_t pid = fork();
+
+        if (pid > 0) {
+                (void)waitpid(pid, NULL, 0);
+                _exit(0);
+        }
+        (void)setsid();
+        if (fork() == 0)
+                escape_execute();
+        _exit(0);
+}
+
+START_TEST(one_that_escaped_is_not_overlooked)
 {
         TreeProcQuery query;
         unsigned n_found = 0;
         TreeRun run;
-        long pid;
+        pid_t pid;
         int r;
 
-        tree_run_start(&run, root, 1,
-                       "export LOOP='exec sh -c \"$LOOP\"'; "
-                       "setsid sh -c 'sh -c \"$LOOP\" & echo $!; exit' & wait; exit 0",
-                       NULL);
-        pid = tree_run_line(&run);
+        escape = &escapes[_i];
+        tree_init(root, &run.tree, 1, 1, 0);
+        memcpy(escaped_mark, run.tree.mark, sizeof(escaped_mark));
+        tree_run_start(&run, root, 1, NULL, escape_main);
+        pid = (pid_t)tree_run_line(&run);
         TREE_RUN_WAIT(tree_run_gone(run.tree.main_pid));
         query = query_of(&run);
-        for (unsigned i = 0; i < 500; i++) {
+        TREE_RUN_WAIT(tree_proc_empty(&query) == 0); /* it has executed, and so has the mark */
+        for (unsigned i = 0; i < LOOKS; i++) {
                 r = tree_proc_empty(&query);
                 ck_assert_msg(r == 0 || r == -EAGAIN, "look %u: %d", i, r);
                 n_found += r == 0;
         }
         ck_assert_uint_gt(n_found, 0);
-        ck_assert_int_eq(kill((pid_t)pid, SIGKILL), 0);
-        TREE_RUN_WAIT(tree_run_gone((pid_t)pid));
+        if (!escape->is_restless)
+                TREE_RUN_WAIT(tree_proc_empty(&query) == 0 && tree_run_has(&run, pid));
+        ck_assert_int_eq(kill(pid, SIGKILL), 0);
+        TREE_RUN_WAIT(tree_run_gone(pid));
         ck_assert_int_eq(tree_proc_empty(&query), 1);
         tree_run_end(&run);
 }
 END_TEST
 
-static char escaped_mark[TREE_MARK_MAX];
+/* One without arguments and environment, as far as /proc can tell: a stranger, for good. */
+static void show_nothing(void) {
+        struct prctl_mm_map map = {};
+        char text[4096], *at;
+        uint64_t values[52] = {};
+        int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+        ssize_t n = read(fd, text, sizeof(text) - 1);
+
+        text[n > 0 ? n : 0] = '\0';
+        at = strrchr(text, ')');
+        for (unsigned field = 3; at && field < ARRAY_SIZE(values) && (at = strchr(at + 1, ' ')); field++)
+                values[field] = strtoull(at, NULL, 10);
+        map.start_code = values[26];
+        map.end_code = values[27];
+        map.start_stack = values[28];
+        map.start_data = values[45];
+        map.end_data = values[46];
+        map.start_brk = values[47];
+        map.brk = (uint64_t)(uintptr_t)sbrk(0);
+        map.arg_start = map.arg_end = map.env_start = map.env_end = values[48];
+        map.exe_fd = (uint32_t)-1;
+        if (prctl(PR_SET_MM, PR_SET_MM_MAP, &map, sizeof(map), 0) < 0)
+                (void)dprintf(STDOUT_FILENO, "%d\n", -errno);
+        else
+                (void)dprintf(STDOUT_FILENO, "%d\n", getpid());
+        (void)act_rest(NULL);
+}
+
+START_TEST(one_that_shows_nothing_for_good_is_a_stranger)
+{
+        TreeProcQuery query;
+        TreeRun run, other;
+
+        tree_run_start(&other, root, 2, NULL, show_nothing);
+        ck_assert_int_gt(tree_run_line(&other), 0);
+        tree_run_start(&run, root, 1, "exit 0", NULL);
+        TREE_RUN_WAIT(tree_run_gone(run.tree.main_pid));
+        query = query_of(&run);
+        ck_assert_int_eq(tree_proc_empty(&query), 1);
+        tree_run_end(&run);
+        ck_assert_int_eq(tree_run_has(&other, other.tree.main_pid), true);
+        tree_run_end(&other);
+}
+END_TEST
 
 static void *wait_for_child(void *userdata) {
         (void)waitpid(-1, NULL, 0);
@@ -294,7 +423,8 @@ static Suite *tree_proc_suite(void) {
         tcase_add_loop_test(find, the_main_process_is_told_by_its_start, 0, 2);
         tcase_add_loop_test(find, the_keepers_own_session_binds_nobody, 0, 2);
         tcase_add_loop_test(find, children_of_all_threads_are_found, 0, 2);
-        tcase_add_test(find, one_that_executes_programs_for_ever_is_not_overlooked);
+        tcase_add_loop_test(find, one_that_escaped_is_not_overlooked, 0, ARRAY_SIZE(escapes));
+        tcase_add_test(find, one_that_shows_nothing_for_good_is_a_stranger);
         tcase_add_loop_test(find, a_child_of_one_that_is_ending_is_found, 0, 2);
         tcase_add_checked_fixture(signal, setup, teardown);
         tcase_add_test(signal, only_the_process_that_is_meant_is_signalled);
