@@ -352,7 +352,7 @@ static void *wait_for_child(void *userdata) {
 /* A process without a mark leaves the main session, starts one that has it, and loses its first thread: with
  * that it shows as little as one that is ending. */
 static void lose_the_first_thread(void) {
-        char *argv[] = { (char *)"sh", (char *)"-c", (char *)"echo $$; exec sleep 1000", NULL };
+        char *argv[] = { (char *)"sh", (char *)"-c", (char *)"echo $$; kill -STOP $$", NULL };
         char *env[] = { (char *)"PATH=/usr/bin:/bin", escaped_mark, NULL };
         pthread_t thread;
 
