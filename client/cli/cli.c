@@ -3,6 +3,7 @@
 #include "client/cli/cli.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -249,11 +250,22 @@ void die_of_sigpipe(void) {
         _exit(128 + SIGPIPE);
 }
 
+/* Why stdout failed: a write that failed earlier has left nothing to flush, and errno is another's by now. */
+static int stdout_error(bool is_now) {
+        struct pollfd pollfd = { .fd = STDOUT_FILENO };
+
+        if (poll(&pollfd, 1, 0) == 1 && pollfd.revents & POLLERR)
+                return -EPIPE;
+        return errno != 0 && (is_now || errno != EPIPE) ? -errno : -EIO;
+}
+
 int cli_flush(void) {
         static int failed; /* -errno of the first failure: later ones say less */
 
-        if (failed == 0 && (fflush(stdout) != 0 || ferror(stdout)))
-                failed = errno != 0 ? -errno : -EIO;
+        if (failed == 0 && fflush(stdout) != 0)
+                failed = stdout_error(true);
+        else if (failed == 0 && ferror(stdout))
+                failed = stdout_error(false);
         return failed;
 }
 

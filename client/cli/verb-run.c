@@ -43,7 +43,7 @@ typedef struct Attach {
         uint32_t run_number;
         int signals[SIGNALS_MAX]; /* came before the id */
         size_t n_signals;
-        unsigned n_while_away; /* SIGINT and SIGTERM that came while the daemon was not there */
+        unsigned n_while_away; /* SIGINT and SIGTERM that came while the daemon did not answer */
         unsigned n_unanswered; /* signals that the daemon was told, or is to be told */
         uint64_t silent_usec;  /* monotonic: since when there are such */
 
@@ -178,6 +178,7 @@ static void on_forwarded(Pmux *pmux, const char *result, const PmuxError *error,
         (void)result;
         (void)error; /* what if it has just ended? Then it needs no signal */
         attach->n_unanswered--;
+        attach->n_while_away = 0;
         attach->silent_usec = clock_monotonic_usec();
 }
 
@@ -226,12 +227,14 @@ static bool daemon_is_silent(const Attach *attach) {
 static void on_signal(Attach *attach, int signal) {
         bool to_end = signal == SIGINT || signal == SIGTERM;
 
-        if (to_end && (daemon_is_silent(attach) ||
-                       (!pmux_connected(attach->cli->pmux) && ++attach->n_while_away > 1))) {
-                cli_complain(attach->id > 0 ? "the daemon does not answer; the process is left to it"
-                                            : "the daemon does not answer; it may start the process yet");
-                attach_end(attach, STATUS_PMUX);
-                return;
+        if (to_end && (daemon_is_silent(attach) || !pmux_connected(attach->cli->pmux))) {
+                if (++attach->n_while_away > 1) {
+                        cli_complain(attach->id > 0 ? "leaving; the process is left to the daemon"
+                                                    : "leaving; the daemon may start the process yet");
+                        attach_end(attach, STATUS_PMUX);
+                        return;
+                }
+                cli_inform(attach->cli, "the daemon does not answer; once more leaves it");
         }
         if (attach->id == 0 && attach->n_signals == SIGNALS_MAX)
                 return;
@@ -315,10 +318,16 @@ static struct pollfd poll_output(const Output *output) {
         return (struct pollfd){ .fd = output->pending > 0 ? output_poll_fd(output) : -1, .events = POLLOUT };
 }
 
+static void attach_dispatch(Attach *attach) {
+        PmuxError error;
+
+        if (pmux_dispatch(attach->cli->pmux, &error) < 0 && !attach->exited && !attach->over)
+                attach_end(attach, cli_fail(attach->cli, &error));
+}
+
 static void attach_turn(Attach *attach) {
         struct pollfd fds[5];
         int timeout_msec, lease_msec = renew_msec(attach), signal;
-        PmuxError error;
 
         fds[0] = (struct pollfd){ .fd = pmux_fd(attach->cli->pmux), .events = POLLIN };
         fds[1] = (struct pollfd){ .fd = attach->signal_fd, .events = POLLIN };
@@ -328,13 +337,14 @@ static void attach_turn(Attach *attach) {
         if (lease_msec >= 0)
                 timeout_msec = timeout_msec < 0 ? lease_msec : MIN(timeout_msec, lease_msec);
         (void)poll(fds, ARRAY_SIZE(fds), timeout_msec);
+        if (fds[1].revents && attach->n_unanswered > 0) /* the answer may be here */
+                attach_dispatch(attach);
         while ((signal = signals_next(attach->signal_fd)) > 0)
                 on_signal(attach, signal);
         if (fds[2].fd >= 0 && fds[2].revents)
                 feeder_turn(&attach->feeder);
         renew(attach);
-        if (pmux_dispatch(attach->cli->pmux, &error) < 0 && !attach->exited && !attach->over)
-                attach_end(attach, cli_fail(attach->cli, &error));
+        attach_dispatch(attach);
         attach_write(attach);
 }
 

@@ -18,7 +18,7 @@
 #define ENTRY_MAX 128 /* bytes of an entry of the environment that are compared */
 #define CHUNK_SIZE 16384
 #define FLAG_EXITING 0x4U /* PF_EXITING of the kernel's linux/sched.h */
-#define LOOKS 5           /* at an environment that should be there */
+#define LOOKS 5           /* at what should be there in an instant */
 #define PATH_SIZE (sizeof("/proc//task//environ") + 2 * 3 * sizeof(pid_t))
 
 /* A file of a process, or of one of its threads. */
@@ -49,6 +49,9 @@ int proc_stat_parse(const char *text, ProcStat *ret_stat) {
                    " %c %d %d %d %*d %*d %u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld %*d %" SCNu64, &state,
                    &stat.parent, &stat.group, &stat.session, &flags, &n_threads, &stat.start) != 7)
                 return -EIO;
+        /* Either nothing is left of it, or another thread is about to be its first. */
+        if (n_threads == 0)
+                return -EAGAIN;
         /* Where its first thread has ended, a process with others looks like a zombie, but lives. */
         stat.alive = (state != 'Z' && state != 'X') || n_threads > 1;
         stat.ending = flags & FLAG_EXITING;
@@ -99,10 +102,14 @@ static int stat_text(pid_t pid, pid_t thread, char text[STAT_MAX]) {
 
 int proc_stat_read(pid_t pid, ProcStat *ret_stat) {
         char text[STAT_MAX];
-        int r;
+        int r = -EAGAIN;
 
-        r = stat_text(pid, 0, text);
-        return r < 0 ? r : proc_stat_parse(text, ret_stat);
+        for (unsigned i = 0; r == -EAGAIN && i < LOOKS; i++) {
+                r = stat_text(pid, 0, text);
+                if (r == 0)
+                        r = proc_stat_parse(text, ret_stat);
+        }
+        return r;
 }
 
 /* Compares one entry, as far as it was kept, with the mark. */

@@ -26,12 +26,12 @@ typedef enum ProcMark {
                               descriptor to look with */
 } ProcMark;
 
-/** proc_stat_read() - read /proc/PID/stat. Return: 0; -ESRCH: no such process, or one that is hidden; -errno.
- */
+/** proc_stat_read() - read /proc/PID/stat. Return: 0; -ESRCH: no such process, or one that is hidden;
+ * -EAGAIN: it cannot be told now, as execve(2) by another thread replaces its first one; -errno. */
 int proc_stat_read(pid_t pid, ProcStat *ret_stat);
 
-/** proc_stat_parse() - the same from its text; the name in it may contain anything. Return: 0 or -EIO. Pure.
- */
+/** proc_stat_parse() - the same from its text; the name in it may contain anything. Return: 0; -EAGAIN, also
+ * of one that is just being reaped; -EIO. Pure. */
 int proc_stat_parse(const char *text, ProcStat *ret_stat);
 
 /** What proc_pid_stat(5) tells of a program's memory. */

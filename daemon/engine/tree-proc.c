@@ -36,7 +36,8 @@ typedef struct Table {
         size_t n_allocated;
         ProcSet sessions; /* of members; the keeper's is not one of them */
         unsigned n_waits; /* for marks, that are left */
-        bool unsure;      /* the mark of one that may be a member could not be read */
+        bool unsure;      /* of one that may be a member it could not be told */
+        bool is_last;     /* what ends during this look is seen by no later one */
 } Table;
 
 static void table_deinit(Table *table) {
@@ -98,6 +99,7 @@ static int table_read(Table *table) {
                 if (entry->d_name[0] < '1' || entry->d_name[0] > '9')
                         continue;
                 r = proc_stat_read((pid_t)strtol(entry->d_name, NULL, 10), &stat);
+                table->unsure |= r == -EAGAIN;
                 if (r == 0)
                         r = table_add(table, &stat);
                 else if (!is_shortage(r))
@@ -166,7 +168,9 @@ static bool table_is_root(Table *table, Row *row, const TreeProcQuery *query) {
         row->ending = mark == PROC_MARK_GONE || row->stat.ending;
         if (mark == PROC_MARK_SAME || mark == PROC_MARK_OTHER)
                 return mark == PROC_MARK_SAME; /* another's: the pid of our main process is used again */
-        table->unsure |= mark == PROC_MARK_UNKNOWN;
+        /* Who lived when it was read may have left a child that was not. */
+        table->unsure |=
+                mark == PROC_MARK_UNKNOWN || (mark == PROC_MARK_GONE && row->stat.alive && table->is_last);
         return is_main || in_session;
 }
 
@@ -245,6 +249,7 @@ static int table_add_listed(Table *table, const char *list, pid_t parent) {
                 if (end == list)
                         return 0;
                 r = proc_stat_read((pid_t)pid, &stat);
+                table->unsure |= r == -EAGAIN;
                 if (r == 0 && stat.parent == parent)
                         r = table_add(table, &stat);
                 if (is_shortage(r))
@@ -327,6 +332,7 @@ static int table_fill(Table *table, const TreeProcQuery *query, bool thorough, u
         if (r == -EOPNOTSUPP) {
                 table_deinit(table);
                 table->n_waits = n_waits;
+                table->is_last = thorough;
                 r = table_look(table, query, keeper_session);
         }
         return r;

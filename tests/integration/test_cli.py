@@ -2,6 +2,7 @@
 """The command line over a real daemon: data on stdout, statuses as promised."""
 
 import os
+import select
 import re
 import signal
 import subprocess
@@ -82,7 +83,7 @@ class CommandLine(PmuxTest):
         try:
             early = self.daemon.cli_start("run", "--", "true")
             err, status = self.interrupted(process)
-            self.assertEqual((status, b"is left to it" in err), (125, True), err)
+            self.assertEqual((status, b"is left to the daemon" in err), (125, True), err)
             err, status = self.interrupted(early)
             self.assertEqual((status, b"may start the process yet" in err), (125, True), err)
             os.kill(daemon[1], signal.SIGKILL)  # the socket is there, but nobody accepts
@@ -93,6 +94,24 @@ class CommandLine(PmuxTest):
             for pid in daemon[:1]:
                 os.kill(pid, signal.SIGCONT)
         self.assertEqual(self.client().show("s")["state"], "running")
+
+    def test_a_daemon_that_is_only_slow_is_not_left(self):
+        process = self.daemon.cli_start("run", "--", "/bin/sh", "-c",
+                                        'trap "echo got; exit 9" INT; echo ready; while :; do sleep 0.05; done')
+        self.assertEqual(process.stdout.readline(), b"ready\n")
+        daemon = [self.daemon.keeper_pid(), self.daemon.engine_pid()]
+        for pid in daemon:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            for _ in range(10):
+                process.send_signal(signal.SIGINT)
+                if select.select([process.stderr], [], [], 3)[0]:
+                    break  # it says that a second one leaves
+        finally:
+            for pid in daemon:
+                os.kill(pid, signal.SIGCONT)
+        out, err = process.communicate(timeout=20)
+        self.assertEqual((out, process.returncode, err.count(b"does not answer")), (b"got\n", 9, 1), err)
 
     def test_run_survives_engine_kills(self):
         total = scale(8, 32, 256) << 20

@@ -76,6 +76,7 @@ START_TEST(another_text_is_refused)
 
         for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
                 ck_assert_int_eq(proc_stat_parse(bad[i], &stat), -EIO);
+        ck_assert_int_eq(proc_stat_parse(STAT("sh", "Z", "0"), &stat), -EAGAIN);
 }
 END_TEST
 

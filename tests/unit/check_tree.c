@@ -112,7 +112,7 @@ START_TEST(a_daemon_with_a_clean_environment_needs_a_cgroup)
         pid = tree_run_line(&run);
         TREE_RUN_WAIT(tree_run_gone(run.tree.main_pid));
         TREE_RUN_WAIT(tree_run_has(&run, (pid_t)pid) == tree_root_has_cgroups(root));
-        if (!tree_root_has_cgroups(root)) { /* what tree-proc.h says cannot be found */
+        if (!tree_root_has_cgroups(root)) {                      /* what tree-proc.h says cannot be found */
                 TREE_RUN_WAIT(tree_empty(root, &run.tree) == 1); /* when it has executed sleep */
                 ck_assert_int_eq(kill((pid_t)pid, SIGKILL), 0);
         }
