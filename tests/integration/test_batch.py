@@ -61,8 +61,11 @@ class Batch(PmuxTest):
 
     def test_a_failure_ends_the_batch_but_not_what_runs(self):
         marks = os.path.join(self.tmp, "ran")
-        lines = "sh -c 'while ! test -e %s.go; do sleep 0.02; done; echo slow >> %s'\n" \
-                "sh -c 'touch %s.go; exit 5'\nsh -c 'echo third >> %s'\ntrue\n" % ((marks,) * 4)
+        # The first ends when the second was reaped: else it may be the first to end, and make room for the third.
+        lines = "sh -c 'while ! test -e MARKS.go; do sleep 0.02; done; " \
+                "while kill -0 $(cat MARKS.go) 2>/dev/null; do sleep 0.02; done; echo slow >> MARKS'\n" \
+                "sh -c 'echo $$ > MARKS.new; mv MARKS.new MARKS.go; exit 5'\n" \
+                "sh -c 'echo third >> MARKS'\ntrue\n".replace("MARKS", marks)
         done = self.batch(lines, "-j", "2", check=1)
         results = self.results(done)
         self.assertEqual([r["state"] for r in results], ["exited", "exited", "not-started", "not-started"])
