@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
+#include <errno.h>
+#include <stdbool.h>
+
 /* The small files of the kernel that the tree reads and writes: whole, in one go. */
 
 /** tree_file_read() - the whole text of a file below dir_fd (AT_FDCWD: of a path), with a NUL behind it;
@@ -9,3 +12,8 @@ int tree_file_read(int dir_fd, const char *name, char **ret_text);
 
 /** tree_file_write() - write a text in one write(2). Return: 0 or -errno. */
 int tree_file_write(int dir_fd, const char *name, const char *text);
+
+/** tree_is_shortage() - whether an error says nothing of what was looked at, but of this moment. Pure. */
+static inline bool tree_is_shortage(int r) {
+        return r == -ENOMEM || r == -EMFILE || r == -ENFILE;
+}

@@ -81,11 +81,6 @@ static Row *table_find(const Table *table, pid_t pid) {
         return table->n_rows > 0 ? bsearch(&key, table->rows, table->n_rows, sizeof(key), row_compare) : NULL;
 }
 
-/* What says nothing of a process. */
-static bool is_shortage(int r) {
-        return r == -ENOMEM || r == -EMFILE || r == -ENFILE;
-}
-
 static int table_read(Table *table) {
         struct dirent *entry;
         ProcStat stat;
@@ -102,7 +97,7 @@ static int table_read(Table *table) {
                 table->unsure |= r == -EAGAIN;
                 if (r == 0)
                         r = table_add(table, &stat);
-                else if (!is_shortage(r))
+                else if (!tree_is_shortage(r))
                         r = 0; /* it has ended, or is hidden */
         }
         (void)closedir(dir);
@@ -252,7 +247,7 @@ static int table_add_listed(Table *table, const char *list, pid_t parent) {
                 table->unsure |= r == -EAGAIN;
                 if (r == 0 && stat.parent == parent)
                         r = table_add(table, &stat);
-                if (is_shortage(r))
+                if (tree_is_shortage(r))
                         return r;
         }
 }

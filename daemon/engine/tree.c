@@ -14,6 +14,7 @@
 #include "daemon/engine/proc-set.h"
 #include "daemon/engine/proc-stat.h"
 #include "daemon/engine/tree-cgroup.h"
+#include "daemon/engine/tree-file.h"
 #include "daemon/engine/tree-proc.h"
 #include "daemon/engine/tree-stale.h"
 #include "daemon/engine/tree-watch.h"
@@ -61,11 +62,6 @@ static bool cgroups_wanted(void) {
         return !value || strcmp(value, "1") != 0;
 }
 
-/* What says nothing of the machine, but of this moment: it must not decide for the fallback. */
-static bool is_shortage(int r) {
-        return r == -ENOMEM || r == -EMFILE || r == -ENFILE;
-}
-
 int tree_root_open(TreeRoot **ret_root, const char *instance, int keeper_pid, Error *reterr_error) {
         TreeRoot *root;
         int r = 0;
@@ -87,7 +83,7 @@ int tree_root_open(TreeRoot **ret_root, const char *instance, int keeper_pid, Er
                 if (r == 0)
                         tree_watch_init(&root->watch);
         }
-        if (is_shortage(r)) {
+        if (tree_is_shortage(r)) { /* it must not decide for the fallback */
                 if (reterr_error)
                         *reterr_error = root->why;
                 (void)tree_root_free(root);
@@ -169,7 +165,7 @@ int tree_prepare(TreeRoot *root, const Tree *tree, int *ret_fd, Error *reterr_er
                 return 0;
         }
         r = cgroups_make(root->cgroups, tree->process, tree->run, ret_fd);
-        if (is_shortage(r))
+        if (tree_is_shortage(r))
                 return error_set_errno(reterr_error, r, "cannot make the cgroup of process %" PRIu64,
                                        tree->process);
         return 0;

@@ -268,6 +268,19 @@ static void escape_main(void) {
         _exit(0);
 }
 
+/* Starts a run that leaves one with its mark behind, and waits for the end of the main process. Returns who
+ * is left. */
+static pid_t escape_start(TreeRun *ret_run, void (*fn)(void)) {
+        pid_t pid;
+
+        tree_init(root, &ret_run->tree, 1, 1, 0);
+        memcpy(escaped_mark, ret_run->tree.mark, sizeof(escaped_mark));
+        tree_run_start(ret_run, root, 1, NULL, fn);
+        pid = (pid_t)tree_run_line(ret_run);
+        TREE_RUN_WAIT(tree_run_gone(ret_run->tree.main_pid));
+        return pid;
+}
+
 START_TEST(one_that_escaped_is_not_overlooked)
 {
         TreeProcQuery query;
@@ -277,11 +290,7 @@ START_TEST(one_that_escaped_is_not_overlooked)
         int r;
 
         escape = &escapes[_i];
-        tree_init(root, &run.tree, 1, 1, 0);
-        memcpy(escaped_mark, run.tree.mark, sizeof(escaped_mark));
-        tree_run_start(&run, root, 1, NULL, escape_main);
-        pid = (pid_t)tree_run_line(&run);
-        TREE_RUN_WAIT(tree_run_gone(run.tree.main_pid));
+        pid = escape_start(&run, escape_main);
         query = query_of(&run);
         TREE_RUN_WAIT(tree_proc_empty(&query) == 0); /* it has executed, and so has the mark */
         for (unsigned i = 0; i < LOOKS; i++) {
@@ -375,11 +384,7 @@ START_TEST(a_child_of_one_that_is_ending_is_found)
         pid_t pid;
 
         thorough = _i;
-        tree_init(root, &run.tree, 1, 1, 0);
-        memcpy(escaped_mark, run.tree.mark, sizeof(escaped_mark));
-        tree_run_start(&run, root, 1, NULL, lose_the_first_thread);
-        pid = (pid_t)tree_run_line(&run);
-        TREE_RUN_WAIT(tree_run_gone(run.tree.main_pid));
+        pid = escape_start(&run, lose_the_first_thread);
         query = query_of(&run);
         TREE_RUN_WAIT(count(&query) == 2); /* and, as they share a session, its parent */
         ck_assert(tree_run_has(&run, pid));
