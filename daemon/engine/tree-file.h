@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
+/* The small files of the kernel that the tree reads and writes: whole, in one go. */
+
 #include <errno.h>
 #include <stdbool.h>
-
-/* The small files of the kernel that the tree reads and writes: whole, in one go. */
 
 /** tree_file_read() - the whole text of a file below dir_fd (AT_FDCWD: of a path), with a NUL behind it;
  * owned by the caller. Return: 0 or -errno. */
