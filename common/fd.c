@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -106,6 +107,21 @@ static size_t fd_take_rights(struct msghdr *msg, int *ret_fds) {
         return n_fds;
 }
 
+/* A peer that ends and has not read all that we sent leaves an ECONNRESET here, which the kernel tells once,
+ * and before what the peer had sent (unix_release_sock() and __skb_try_recv_datagram() of Linux): behind it
+ * stands all that there is. */
+static ssize_t fd_receive_msg(int socket_fd, struct msghdr *msg) {
+        bool was_reset = false;
+        ssize_t n;
+
+        for (;;) {
+                n = recvmsg(socket_fd, msg, MSG_CMSG_CLOEXEC);
+                if (n >= 0 || (errno != EINTR && (errno != ECONNRESET || was_reset)))
+                        return n;
+                was_reset = was_reset || errno == ECONNRESET;
+        }
+}
+
 ssize_t fd_receive(int socket_fd, void *data, size_t size, int *ret_fds, size_t *ret_n_fds) {
         _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int) * FD_PASS_MAX)];
         struct iovec iov = { .iov_base = data, .iov_len = size };
@@ -118,9 +134,7 @@ ssize_t fd_receive(int socket_fd, void *data, size_t size, int *ret_fds, size_t 
         ssize_t n;
 
         *ret_n_fds = 0;
-        do
-                n = recvmsg(socket_fd, &msg, MSG_CMSG_CLOEXEC);
-        while (n < 0 && errno == EINTR);
+        n = fd_receive_msg(socket_fd, &msg);
         if (n < 0)
                 return -errno;
         *ret_n_fds = fd_take_rights(&msg, ret_fds);

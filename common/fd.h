@@ -40,8 +40,8 @@ ssize_t fd_send(int socket_fd, const void *data, size_t size, const int *fds, si
  * @ret_fds:    room for FD_PASS_MAX descriptors; those received are O_CLOEXEC and owned by the caller
  * @ret_n_fds:  how many were received
  *
- * Return: the number of bytes, 0 at the end of the stream, -errno (-EMSGSIZE: cut off, descriptors are
- * closed).
+ * What a peer sent before it ended is received, whether or not it had read what was sent to it. Return: the
+ * number of bytes, 0 at the end of the stream, -errno (-EMSGSIZE: cut off, descriptors are closed).
  */
 ssize_t fd_receive(int socket_fd, void *data, size_t size, int *ret_fds, size_t *ret_n_fds);
 

@@ -147,6 +147,27 @@ START_TEST(a_message_may_carry_none)
 }
 END_TEST
 
+/* The kernel then says ECONNRESET first. */
+START_TEST(what_a_peer_said_that_ended_without_reading_is_heard)
+{
+        int got[FD_PASS_MAX];
+        char c = 0;
+        size_t n = 77;
+
+        ck_assert_int_eq(fd_send(pair[1], "unread", 6, NULL, 0), 6);
+        ck_assert_int_eq(fd_send(pair[0], "x", 1, pair, 1), 1);
+        ck_assert_int_eq(fd_send(pair[0], "y", 1, NULL, 0), 1);
+        pair[0] = fd_close(pair[0]);
+        ck_assert_int_eq(fd_receive(pair[1], &c, 1, got, &n), 1);
+        ck_assert_int_eq(c, 'x');
+        ck_assert_uint_eq(n, 1);
+        (void)fd_close(got[0]); /* the last one of that end, as it was on its way to the other */
+        ck_assert_int_eq(fd_receive(pair[1], &c, 1, got, &n), 1);
+        ck_assert_int_eq(c, 'y');
+        ck_assert_int_eq(fd_receive(pair[1], &c, 1, got, &n), 0);
+}
+END_TEST
+
 START_TEST(a_message_that_is_cut_off_leaves_no_descriptor)
 {
         int got[FD_PASS_MAX], before = open_fds_count();
@@ -205,6 +226,7 @@ static Suite *fd_suite(void) {
         tcase_add_checked_fixture(pass, setup, teardown);
         tcase_add_test(pass, descriptors_travel_in_order_and_close_on_exec);
         tcase_add_test(pass, a_message_may_carry_none);
+        tcase_add_test(pass, what_a_peer_said_that_ended_without_reading_is_heard);
         tcase_add_test(pass, a_message_that_is_cut_off_leaves_no_descriptor);
         tcase_add_test(pass, more_descriptors_than_there_is_room_for_are_closed);
         tcase_add_test(pass, a_peer_that_is_gone_is_an_error_and_no_signal);
