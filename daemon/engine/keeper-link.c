@@ -13,6 +13,8 @@
 #include "common/fd.h"
 #include "common/list.h"
 
+#define SEND_RETRY_MSEC 2
+
 typedef struct QueuedMessage {
         List link;
         KeeperMessage message;
@@ -344,6 +346,8 @@ static int keeper_link_send_once(KeeperLink *link, const QueuedMessage *queued) 
                             : keeper_message_send(link->fd, &queued->message, queued->fds, queued->n_fds);
 }
 
+/* Waits for room in the socket, and while the kernel has no memory for the message or the user has as many
+ * descriptors in flight as may be (unix(7), ETOOMANYREFS): no call tells when that is over. */
 static int keeper_link_send(KeeperLink *link, const QueuedMessage *queued) {
         int r;
 
@@ -351,9 +355,12 @@ static int keeper_link_send(KeeperLink *link, const QueuedMessage *queued) {
                 struct pollfd pfd = { .fd = link->fd, .events = POLLOUT };
 
                 r = keeper_link_send_once(link, queued);
-                if (r != -EAGAIN)
+                if (r == -EAGAIN)
+                        (void)poll(&pfd, 1, -1);
+                else if (r == -ETOOMANYREFS || r == -ENOBUFS || r == -ENOMEM)
+                        (void)poll(NULL, 0, SEND_RETRY_MSEC);
+                else
                         return r;
-                (void)poll(&pfd, 1, -1);
         }
 }
 

@@ -4,10 +4,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "common/fd.h"
@@ -383,6 +386,61 @@ START_TEST(what_is_put_is_not_dropped_by_what_was_queued_before)
 }
 END_TEST
 
+static int in_flight[2];
+
+static void land_all(int signal) {
+        (void)signal;
+        (void)close(in_flight[0]);
+        (void)close(in_flight[1]);
+}
+
+/* As many descriptors in flight as this user may have: sent, and not received. Root may have more, as long as
+ * it is root. Some time later they are let go. */
+static void fill_flight(void) {
+        const struct itimerval soon = { .it_value.tv_usec = 20 * 1000 };
+        const struct sigaction landing = { .sa_handler = land_all };
+        int fds[FD_PASS_MAX], size = 4 * 1024 * 1024;
+        ssize_t r;
+
+        for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
+                fds[i] = STDIN_FILENO;
+        ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, in_flight), 0);
+        ck_assert_int_eq(setsockopt(in_flight[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)), 0);
+        do
+                r = fd_send(in_flight[0], "x", 1, fds, FD_PASS_MAX);
+        while (r == 1);
+        ck_assert_int_eq(r, -ETOOMANYREFS);
+        ck_assert_int_eq(sigaction(SIGALRM, &landing, NULL), 0);
+        ck_assert_int_eq(setitimer(ITIMER_REAL, &soon, NULL), 0);
+}
+
+START_TEST(with_too_many_descriptors_in_flight_a_message_waits)
+{
+        KeeperMessage message = { .type = KEEPER_SPAWN, .process = 1, .run = 1 };
+        struct rlimit few, before;
+        int fds[FD_PASS_MAX], fd;
+        uid_t uid = geteuid();
+        size_t n;
+
+        tell(KEEPER_READY, 0, 0, 0, -1);
+        ck_assert_int_eq(take_up(), 0);
+        fd = fcntl(keeper_fd, F_DUPFD_CLOEXEC, 3);
+        ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
+        few = (struct rlimit){ .rlim_cur = 64, .rlim_max = before.rlim_max };
+        ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
+        ck_assert_int_eq(seteuid(uid == 0 ? 65534 : uid), 0);
+        fill_flight();
+        ck_assert_int_eq(keeper_link_queue(link_to_keeper, &message, &fd, 1), 0);
+        keeper_link_flush(link_to_keeper);
+        ck_assert_int_eq(seteuid(uid), 0);
+        ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &before), 0);
+        ck_assert_int_eq(fd_set_nonblock(keeper_fd, true), 0);
+        ck_assert_int_eq(keeper_message_receive(keeper_fd, &message, fds, &n), 1);
+        ck_assert(message.type == KEEPER_SPAWN && n == 1);
+        (void)fd_close(fds[0]);
+}
+END_TEST
+
 static Suite *keeper_link_suite(void) {
         Suite *suite = suite_create("keeper-link");
         TCase *hand = tcase_create("handover"), *messages = tcase_create("messages");
@@ -396,6 +454,7 @@ static Suite *keeper_link_suite(void) {
         tcase_add_test(hand, an_empty_handover_holds_nothing);
         tcase_add_test(hand, a_handover_that_breaks_off_leaves_nothing);
         tcase_add_test(messages, messages_come_in_and_the_end_is_told);
+        tcase_add_test(messages, with_too_many_descriptors_in_flight_a_message_waits);
         tcase_add_test(messages, a_spec_goes_with_its_message_or_sealed_if_it_is_large);
         tcase_add_test(messages, what_the_keeper_may_forget_of_a_run_goes_in_one_message);
         tcase_add_test(messages, what_is_queued_goes_out_at_the_flush_in_order);
