@@ -233,7 +233,7 @@ class Recovery(PmuxTest):
                 strace.stderr.close()
                 strace.wait()
         os.kill(run["pid"], signal.SIGUSR1)
-        self.assert_code(self.ended(client, run["id"], for_="closed"), 0)
+        self.assert_code(self.ended(client, run["id"], for_="empty"), 0)
         log = client.show(run["id"])["log"]
         sequence = Sequence(9)
         sequence.done = -(-log["begin"] // Sequence.BLOCK) * Sequence.BLOCK
