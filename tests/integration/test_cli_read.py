@@ -226,12 +226,18 @@ class CliRead(PmuxTest):
         self.assertEqual(self.cli("ask", "--lock", token, "--line", "held", "mine", check=0).stdout, b"mine\n")
         self.cli("unlock", "held", token, check=0)
         self.cli("write", "held", "yes", check=0)
-        token = self.cli("lock", "--for", "400ms", "--holder", "a test", "held", check=0).stdout.decode().strip()
-        with subprocess.Popen(["sh", "-c", "printf 'part\n'; sleep 1; printf 'late\n'"], stdout=subprocess.PIPE) as pipe:
-            done = self.cli("write", "--lock", token, "held", stdin=pipe.stdout)
-        self.assertEqual(done.returncode, 1)
-        self.assertIn(b"lock of 'a test'", done.stderr)
-        self.assertIn(b"5 bytes were accepted before that", done.stderr)
+        token = self.cli("lock", "--for", "1m", "--holder", "a test", "held", check=0).stdout.decode().strip()
+        with self.daemon.cli_start("write", "--lock", token, "held", stdin=subprocess.PIPE) as writing:
+            writing.stdin.write(b"part\n")
+            writing.stdin.flush()
+            self.cli("read", "--until", "part\\n", "--from", "start", "--no-cursor", "held", check=0)
+            self.cli("lock", "--lock", token, "--for", "100ms", "--holder", "a test", "held", check=0)
+            with self.client() as client:
+                wait_until(lambda: not client.show("held")["stdin_lock"], what="the end of the lock")
+            _, err = writing.communicate(b"late\n")
+        self.assertEqual(writing.returncode, 1)
+        self.assertIn(b"lock of 'a test'", err)
+        self.assertIn(b"5 bytes were accepted before that", err)
         self.cli("write", "--consumed", "--timeout", "20s", "--eof", "held", "last", check=0)
         self.assertEqual(self.cli("read", "--eof", "--from", "start", "held", check=0).stdout,
                          b"text\nstream\nmine\nyes\npart\nlast\n")
