@@ -282,8 +282,11 @@ class Lock(PmuxTest):
         client, other = self.client(), self.client()
         run, subscription = client.run(["/bin/cat"], subscribe=True)
         target, writer, piece = run["id"], random_key(), b"m" * 9_999 + b"\n"
-        token = client.lock_stdin(target, "slow typist", 600_000)
+        token = client.lock_stdin(target, "slow typist", 60_000_000)
         stream = client.open_stdin(target, writer=writer, lock=token)
+        stream.write(piece)
+        stream.wait_accepted()
+        client.lock_stdin(target, "slow typist", 200_000, lock=token)
 
         def write_until_refused():
             try:
