@@ -93,7 +93,9 @@ static void engine_on_message(const KeeperMessage *message, void *userdata) {
                 engine_check_trees(engine);
                 break;
         case KEEPER_HELD:
-                if (process)
+                if (process && message->label == KEEPER_LABEL_POSITION)
+                        process_position_on_held(process, message);
+                else if (process)
                         process_stage_on_held(process, message);
                 break;
         case KEEPER_PING:

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "common/clock.h"
 #include "common/fd.h"
 #include "daemon/engine/limits.h"
 #include "daemon/engine/process.h"
@@ -30,15 +31,56 @@ static void input_on_writable(evutil_socket_t fd, short what, void *userdata) {
         process_deliver(userdata);
 }
 
+/* Before the first byte is delivered the keeper says that it holds the position: from then on that outlives
+ * this engine, and without it the next one would deliver everything again. Return: 0; -EINPROGRESS: it has
+ * not said so yet; -errno. */
 static int input_position(Process *process, StdinLog *log, Error *reterr_error) {
-        bool is_new = false;
+        bool is_new;
         int fd, r;
 
+        if (process->position_is_held)
+                return 0;
+        if (process->position_is_asked)
+                return -EINPROGRESS;
         r = stdin_log_position_fd(log, &fd, &is_new, reterr_error);
         if (r < 0)
                 return r;
-        /* before the first byte is delivered: from then on, the position outlives this engine */
-        return is_new ? keeper_link_put(process->host->link, KEEPER_LABEL_POSITION, process->id, 0, fd) : 0;
+        r = keeper_link_put_ask(process->host->link, KEEPER_LABEL_POSITION, process->id, 0, fd);
+        if (r < 0)
+                return error_set_errno(reterr_error, r, "cannot hand the position to the keeper");
+        process->n_position_asked++;
+        process->position_is_asked = true;
+        return -EINPROGRESS;
+}
+
+/* The answer comes along with that to the start. Where it cannot be asked for now, it is when input is
+ * delivered. */
+static void input_prepare(Process *process) {
+        StdinLog *log;
+
+        if (process_stdin_log(process, &log, NULL) >= 0 && stdin_log_accepted(log) > stdin_log_taken(log))
+                (void)input_position(process, log, NULL);
+}
+
+/* Something is wrong that may pass (no descriptor, no memory): the input waits, as output would. */
+static void input_wait(Process *process, const char *why) {
+        if (!process->input_waits)
+                (void)fprintf(stderr, "<3>process %" PRIu64 ": cannot deliver its input, trying again: %s\n",
+                              process->id, why);
+        process->input_waits = true;
+        process->input_retry_usec = clock_monotonic_usec() + DISK_RETRY_USEC;
+        process_arm_timer(process);
+}
+
+void process_position_on_held(Process *process, const KeeperMessage *message) {
+        if (process->n_position_asked == 0 || --process->n_position_asked > 0 || !process->position_is_asked)
+                return; /* that is of one that has gone since */
+        process->position_is_asked = false;
+        process->position_is_held = message->error == 0;
+        if (process->position_is_held)
+                process_deliver(process);
+        else if (process->stdin_fd >= 0)
+                input_wait(process, "the keeper has no descriptor left");
 }
 
 void process_deliver(Process *process) {
@@ -48,13 +90,21 @@ void process_deliver(Process *process) {
         size_t n = 0;
         int r;
 
-        if (process->stdin_fd < 0 || !(process->run.ended & RUN_SPAWNED))
+        if (process->stdin_fd < 0)
                 return;
+        process->input_retry_usec = 0;
+        if (!(process->run.ended & RUN_SPAWNED)) {
+                input_prepare(process);
+                return;
+        }
         if (process->transcript_from != UINT64_MAX && process_transcribe(process) < 0)
                 return; /* what the child has read must not stand behind what it makes of it */
         r = process_stdin_log(process, &log, &error);
-        if (r < 0)
+        if (r < 0) {
+                if (r != -EUCLEAN)
+                        input_wait(process, error.text);
                 return;
+        }
         before = stdin_log_taken(log);
         if (stdin_log_accepted(log) > before) {
                 r = input_position(process, log, &error);
@@ -62,19 +112,23 @@ void process_deliver(Process *process) {
                         r = stdin_log_deliver(log, process->stdin_fd, &n, &error);
         } else
                 r = 0;
+        if (r == -EINPROGRESS)
+                return;
+        process->input_waits = process->input_waits && r < 0 && r != -EAGAIN;
         if (r == -EAGAIN) {
                 if (!process->stdin_event)
                         process->stdin_event = event_new(process->host->base, process->stdin_fd, EV_WRITE,
                                                          input_on_writable, process);
                 if (!process->stdin_event || event_add(process->stdin_event, NULL) < 0)
-                        (void)fprintf(stderr, "<3>process %" PRIu64 ": no memory to watch its stdin\n",
-                                      process->id);
-        } else if (r < 0) {
+                        input_wait(process, "no memory to watch its stdin");
+        } else if (r == -EPIPE || r == -EUCLEAN) { /* nobody reads it, or it is no longer there */
                 if (r != -EPIPE)
                         (void)fprintf(stderr, "<3>process %" PRIu64 ": cannot deliver its input: %s\n",
                                       process->id, error.text);
                 process_close_stdin(process);
                 return;
+        } else if (r < 0) {
+                input_wait(process, error.text);
         } else if (stdin_log_eof(log)) {
                 process_close_stdin(process);
                 return;

@@ -266,6 +266,7 @@ int process_stdin_log(Process *process, StdinLog **ret_log, Error *reterr_error)
                             : stdin_log_open(&process->stdin_log, path, process->position_fd, reterr_error);
                 if (r < 0)
                         return r; /* the position stays ours: without it, input would be delivered twice */
+                process->position_is_held = process->position_fd >= 0;
                 process->position_fd = -1;
                 process->has_new_dir = false;
         }
@@ -326,6 +327,7 @@ static void process_end_stdin(Process *process) {
         if (stdin_log_end_run(log, NULL, &error) >= 0) {
                 process->input_end = taken;
                 process->transcript_from = UINT64_MAX;
+                process->position_is_asked = process->position_is_held = false;
                 if (stdin_log_accepted(log) > 0) /* else there never was a position */
                         keeper_link_drop(process->host->link, KEEPER_LABEL_POSITION, process->id, 0);
                 stdin_log_idle(log);
@@ -408,6 +410,10 @@ static void process_on_timer(evutil_socket_t fd, short what, void *userdata) {
                 process->tree_retry_usec = 0;
                 process_check_tree(process);
         }
+        if (process->input_retry_usec != 0 && process->input_retry_usec <= now) {
+                process->input_retry_usec = 0;
+                process_deliver(process);
+        }
         if (process->claim_usec != 0 && process->claim_usec <= now) {
                 process->claim_usec = 0;
                 process_reader_moved(process);
@@ -434,6 +440,8 @@ void process_arm_timer(Process *process) {
                 next = MIN(next, process->disk_retry_usec);
         if (process->tree_retry_usec != 0)
                 next = MIN(next, process->tree_retry_usec);
+        if (process->input_retry_usec != 0)
+                next = MIN(next, process->input_retry_usec);
         if (process->claim_usec != 0)
                 next = MIN(next, process->claim_usec);
         if (process->lease_deadline_usec != 0)

@@ -132,10 +132,15 @@ struct Process {
         uint64_t lease_deadline_usec; /* monotonic; 0: none */
         uint64_t input_end; /* stdin offset at which the latest run, which is over, stopped taking; UINT64_MAX
                              */
-        uint64_t transcript_from; /* stdin offset from which on what was accepted is not yet in the log;
-                                     UINT64_MAX: all is, or none is to be */
-        uint64_t disk_retry_usec; /* monotonic; 0: none */
-        uint64_t tree_retry_usec; /* likewise */
+        uint64_t transcript_from;  /* stdin offset from which on what was accepted is not yet in the log;
+                                      UINT64_MAX: all is, or none is to be */
+        uint64_t disk_retry_usec;  /* monotonic; 0: none */
+        uint64_t tree_retry_usec;  /* likewise */
+        uint64_t input_retry_usec; /* likewise; delivery failed for a reason that may pass */
+        uint32_t n_position_asked; /* times that the keeper was given one and has not said yet if it has it */
+        bool position_is_asked;    /* the one that there is now was among these */
+        bool position_is_held;     /* it has that one: what is delivered can not be delivered again */
+        bool input_waits;          /* of input_retry_usec: people were told */
         uint64_t claim_usec;  /* monotonic; until then a lossless reader may come back; 0: none is awaited */
         uint64_t killed_usec; /* monotonic; when SIGKILL was first sent to the tree in this stop; 0: not */
         Error *spawn_error;   /* owned; of the latest run if FAILED; NULL where it is not known */
@@ -289,6 +294,8 @@ void process_input_turn(Process *process);
 int process_cancel_input(Process *process, uint64_t *ret_dropped, Error *reterr_error);
 /** process_deliver() - move accepted input into the pipe; private to process-*.c and the recovery. */
 void process_deliver(Process *process);
+/** process_position_on_held() - the keeper has the input's position or, with an error, could not take it. */
+void process_position_on_held(Process *process, const KeeperMessage *message);
 /** process_transcript_begin() - about to accept input: say in the log who writes. Return: 0 or -errno. */
 int process_transcript_begin(Process *process, pid_t pid, Error *reterr_error);
 /** process_transcript_start() - the run has its START record: what was accepted before comes behind it. */

@@ -55,8 +55,8 @@ int stdin_log_begin_run(StdinLog *log, uint32_t run, Error *reterr_error);
 
 /**
  * stdin_log_position_fd() - the descriptor whose offset is the position, opened if need be
- * @ret_fd:   borrowed; the caller PUTs a duplicate to the keeper before the first stdin_log_deliver() after
- * *ret_is_new was true
+ * @ret_fd:   borrowed; where *ret_is_new was true, the keeper must hold a duplicate before the first
+ * stdin_log_deliver()
  */
 int stdin_log_position_fd(StdinLog *log, int *ret_fd, bool *ret_is_new, Error *reterr_error);
 

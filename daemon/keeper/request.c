@@ -155,7 +155,7 @@ static int request_put(Keeper *keeper, const KeeperMessage *message, Passed *pas
                 r = bag_put(&keeper->bag, message->process, message->run, message->label, passed->fds[0]);
         if (r == 0)
                 passed->fds[0] = -1;
-        else
+        else if (!(message->flags & KEEPER_PUT_TELL))
                 report(SD_ERR, "cannot hold descriptor %u of process %" PRIu64 ": %s", message->label,
                        message->process, strerror(-r));
         answer.error = -r;

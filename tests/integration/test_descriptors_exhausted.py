@@ -6,7 +6,7 @@ import resource
 
 from pmux_client import Client, ConnectionLost, Deadline, RpcError
 from pmux_daemon import wait_until
-from pmux_test import PmuxTest
+from pmux_test import ENV, PmuxTest
 
 REFUSALS = ("limit", "system", "spawn-failed", "no-memory")
 
@@ -52,6 +52,46 @@ class DescriptorsExhausted(PmuxTest):
 
     def test_of_the_keeper(self):
         self.check(1, 12)
+
+    def leave(self, pid, room):
+        """So many descriptors may still be opened, and no more."""
+        used = {int(f) for f in os.listdir("/proc/%d/fd" % pid)}
+        free = [f for f in range(len(used) + room + 1) if f not in used]
+        self.limit(pid, free[room])
+
+    def test_input_that_an_engine_accepted_without_them_waits(self):
+        client = self.client()
+        engine = self.pids(client)[0]
+        before = resource.prlimit(engine, resource.RLIMIT_NOFILE)[0]
+        for room in range(6):  # too few to accept it, or to deliver it, and enough
+            run = client.run(["/bin/cat"], env=ENV)
+            expected = b""
+            self.leave(engine, room)
+            try:
+                client.write(run["id"], b"first\n")
+                expected = b"first\n"
+            except RpcError as error:
+                self.assertIn(error.name, REFUSALS, error)
+            self.limit(engine, before)
+            client.write(run["id"], b"last\n")
+            client.close_stdin(run["id"])
+            self.assert_code(self.ended(client, run["id"], for_="empty"), 0)
+            self.assertEqual(self.daemon.cli("logs", "--stdout", str(run["id"])).stdout, expected + b"last\n")
+
+    def test_input_is_not_delivered_twice_for_want_of_them_in_the_keeper(self):
+        client = self.client()
+        run = client.run(["/bin/cat"], env=ENV)
+        keeper = self.pids(client)[1]
+        before = resource.prlimit(keeper, resource.RLIMIT_NOFILE)[0]
+        self.leave(keeper, 0)
+        client.write(run["id"], b"once\n")
+        self.limit(keeper, before)
+        self.daemon.kill_engine()
+        client = self.client()
+        client.write(run["id"], b"last\n")
+        client.close_stdin(run["id"])
+        self.assert_code(self.ended(client, run["id"], for_="empty"), 0)
+        self.assertEqual(self.daemon.cli("logs", "--stdout", str(run["id"])).stdout, b"once\nlast\n")
 
     def test_of_the_engine_by_connections(self):
         client = self.client()

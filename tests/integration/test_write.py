@@ -190,6 +190,7 @@ class Consumed(PmuxTest):
         client = self.client()
         run = self.sh(client, "exec sleep 1000")
         client.write(run["id"], bytes(MIB))
+        wait_until(lambda: client.show(run["id"])["stdin_log"]["taken"] > 0, what="the pipe to be full")
         kept = client.submit("write", {"target": run["id"], "data": "x" * 1000, "drain": True})
         also = client.submit("write", {"target": run["id"], "data": "x" * 1000, "consumed": True})
         shown = client.show(run["id"])["stdin_log"]
