@@ -18,6 +18,11 @@
 
 #define SPAWN_FLAGS_ALL (KEEPER_SPAWN_FDS | KEEPER_SPAWN_INLINE)
 
+/* Descriptors that the bag must leave free: our own and those that pass through, and what the next engine,
+ * which may have no more than we, needs beside what it is handed. Without them there would be no next engine,
+ * and nobody else lets go of any. */
+#define REQUEST_FDS_SPARED 48
+
 /* What came with a message. Whoever keeps a descriptor puts -1 in its place, the others are closed
  * afterwards. */
 typedef struct Passed {
@@ -30,6 +35,15 @@ typedef struct Passed {
 /* The place of the first descriptor that is not the spec. */
 static size_t passed_first(const Passed *passed) {
         return passed->spec_size > 0 ? 0 : 1;
+}
+
+/* Whether so many more may be held. Return: 0; -EMFILE. */
+static int request_check_room(const Keeper *keeper, size_t n) {
+        struct rlimit limit;
+
+        if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+                return -errno;
+        return keeper->bag.n + n + REQUEST_FDS_SPARED > limit.rlim_cur ? -EMFILE : 0;
 }
 
 static const uint32_t bag_labels[] = { KEEPER_LABEL_STDIN, KEEPER_LABEL_STDOUT, KEEPER_LABEL_STDERR };
@@ -128,6 +142,8 @@ static int request_spawn(Keeper *keeper, const KeeperMessage *message, Passed *p
                 return 0;
         }
         if (r == 0)
+                r = request_check_room(keeper, ARRAY_SIZE(bag_labels));
+        if (r == 0)
                 r = request_put_ends(keeper, message, passed);
         if (r == 0)
                 r = request_spawn_child(keeper, message, passed, &pid, &step);
@@ -151,6 +167,8 @@ static int request_put(Keeper *keeper, const KeeperMessage *message, Passed *pas
                 return -EPROTO;
         if (r == 0 && passed->n != 1)
                 return -EPROTO;
+        if (r == 0)
+                r = request_check_room(keeper, 1);
         if (r == 0)
                 r = bag_put(&keeper->bag, message->process, message->run, message->label, passed->fds[0]);
         if (r == 0)

@@ -51,7 +51,7 @@ class DescriptorsExhausted(PmuxTest):
         self.check(0, 12)
 
     def test_of_the_keeper(self):
-        self.check(1, 12)
+        self.check(1, 80)
 
     def leave(self, pid, room):
         """So many descriptors may still be opened, and no more."""
@@ -92,6 +92,24 @@ class DescriptorsExhausted(PmuxTest):
         client.close_stdin(run["id"])
         self.assert_code(self.ended(client, run["id"], for_="empty"), 0)
         self.assertEqual(self.daemon.cli("logs", "--stdout", str(run["id"])).stdout, b"once\nlast\n")
+
+    def test_a_keeper_that_is_full_has_them_for_another_engine(self):
+        client = self.client()
+        keeper = self.pids(client)[1]
+        before = resource.prlimit(keeper, resource.RLIMIT_NOFILE)[0]
+        self.leave(keeper, 80)
+        runs = []
+        with self.assertRaises(RpcError) as caught:
+            while len(runs) < 80:
+                runs.append(client.run(["/bin/cat"], env=ENV, stdout="null", stderr="null")["id"])  # one for each
+        self.assertIn(caught.exception.name, REFUSALS, caught.exception)
+        self.assertGreater(len(runs), 4, "next to nothing was held")
+        self.daemon.kill_engine()
+        client = self.client()
+        self.assertEqual(client.status()["running"], len(runs))
+        client.stop(*runs, now=True)
+        self.assert_code(self.ended(client, self.sh(client, "exit 4")["id"]), 4)
+        self.limit(keeper, before)
 
     def test_of_the_engine_by_connections(self):
         client = self.client()
