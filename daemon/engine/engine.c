@@ -95,6 +95,8 @@ static void engine_on_message(const KeeperMessage *message, void *userdata) {
         case KEEPER_HELD:
                 if (process && message->label == KEEPER_LABEL_POSITION)
                         process_position_on_held(process, message);
+                else if (process && message->label == KEEPER_LABEL_DISCARD)
+                        process_discard_on_held(process, message);
                 else if (process)
                         process_stage_on_held(process, message);
                 break;

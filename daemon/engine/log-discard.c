@@ -85,6 +85,11 @@ int log_discard(Log *log, int fd, int pipe_fd, size_t max, size_t *ret_n, Error 
         return 0;
 }
 
+void log_discard_cancel(Log *log) {
+        assert(log->is_discarding && log->discarded_bytes == 0);
+        log->is_discarding = false;
+}
+
 int log_discard_end(Log *log, int fd, Error *reterr_error) {
         Error error = {};
         int r;

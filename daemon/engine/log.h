@@ -184,6 +184,8 @@ int log_discard_resume(Log *log, uint32_t run, int fd, Error *reterr_error);
 /** log_discard() - move what a pipe holds into nothing, counted by the memfd; log_end() advances. Return as
  * log_splice(). */
 int log_discard(Log *log, int fd, int pipe_fd, size_t max, size_t *ret_n, Error *reterr_error);
+/** log_discard_cancel() - as if it had not been begun: nothing has been discarded. */
+void log_discard_cancel(Log *log);
 /** log_discard_end() - try to log again: records the gap in a new segment. Return: 0 (the caller drops the
  * memfd); -ENOSPC: not yet, as not even a little more than the segment's files would fit; -errno. */
 int log_discard_end(Log *log, int fd, Error *reterr_error);

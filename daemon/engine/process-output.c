@@ -171,27 +171,48 @@ static bool has_lossless_reader(const Process *process) {
         return false;
 }
 
-/* The disk is full even without the oldest segments: discard what comes, or let the process wait. */
-static int output_on_full_disk(Process *process, Log *log) {
-        Error error = {};
-        int r = 0;
-
-        if (!process->config.wait_on_full_disk && !has_lossless_reader(process)) {
-                r = log_discard_begin(log, process->run.run, &process->discard_fd, &error);
-                if (r >= 0)
-                        r = keeper_link_put(process->host->link, KEEPER_LABEL_DISCARD, process->id, 0,
-                                            process->discard_fd);
-        }
-        if (process->discard_fd < 0 || r < 0) {
-                process->waits_for_disk = true;
-                outputs_block(process);
-        }
+static void output_tell_full_disk(Process *process) {
         process->disk_retry_usec = clock_monotonic_usec() + DISK_RETRY_USEC;
         process_arm_timer(process);
         (void)fprintf(stderr, "<4>process %" PRIu64 ": the disk is full: %s\n", process->id,
                       process->waits_for_disk ? "the process waits" : "its output is discarded");
         process->host->ops->on_event(process, "full-disk", process->host->userdata);
-        return process->waits_for_disk ? -EBUSY : 0;
+}
+
+static void output_undo_discard(Process *process) {
+        log_discard_cancel(process->log);
+        process->discard_fd = fd_close(process->discard_fd);
+}
+
+/* The disk is full even without the oldest segments: discard what comes, or let the process wait. It waits in
+ * any case until the keeper has said that it holds what counts the discarded bytes: else they would be
+ * forgotten with this engine. */
+static void output_on_full_disk(Process *process, Log *log) {
+        Error error = {};
+
+        process->waits_for_disk = true;
+        outputs_block(process);
+        if (!process->config.wait_on_full_disk && !has_lossless_reader(process) &&
+            log_discard_begin(log, process->run.run, &process->discard_fd, &error) >= 0) {
+                process->discard_is_asked = keeper_link_put_ask(process->host->link, KEEPER_LABEL_DISCARD,
+                                                                process->id, 0, process->discard_fd) >= 0;
+                if (process->discard_is_asked)
+                        return;
+                output_undo_discard(process);
+        }
+        output_tell_full_disk(process);
+}
+
+void process_discard_on_held(Process *process, const KeeperMessage *message) {
+        if (!process->discard_is_asked)
+                return;
+        process->discard_is_asked = false;
+        if (message->error == 0)
+                process->waits_for_disk = false;
+        else
+                output_undo_discard(process);
+        output_tell_full_disk(process);
+        outputs_unblock(process);
 }
 
 /* Something is wrong that may pass (no descriptor, no memory, an error of the disk): the process waits. */
@@ -209,6 +230,8 @@ void process_disk_retry(Process *process) {
         Log *log;
         int r;
 
+        if (process->discard_is_asked)
+                return; /* the keeper's answer comes first */
         if (process_log(process, &log, &error) < 0) {
                 output_wait(process, &error);
                 return;
@@ -236,24 +259,24 @@ static int output_move(Process *process, unsigned i, int fd, size_t max, size_t 
         Log *log;
         int r;
 
-        for (;;) {
-                r = process_log(process, &log, reterr_error);
-                if (r < 0)
-                        return r;
-                if (process->discard_fd >= 0)
-                        return log_discard(log, process->discard_fd, fd, max, ret_n, reterr_error);
-                r = log_splice(log, source, process->run.run, fd, max, ret_n, reterr_error);
-                if (r == -EDQUOT) {
-                        process->waits_for_reader = true;
-                        outputs_block(process);
-                        return -EBUSY;
-                }
-                if (r != -ENOSPC)
-                        return r;
-                r = output_on_full_disk(process, log);
-                if (r < 0)
-                        return r;
+        if (process->discard_is_asked)
+                return -EBUSY;
+        r = process_log(process, &log, reterr_error);
+        if (r < 0)
+                return r;
+        if (process->discard_fd >= 0)
+                return log_discard(log, process->discard_fd, fd, max, ret_n, reterr_error);
+        r = log_splice(log, source, process->run.run, fd, max, ret_n, reterr_error);
+        if (r == -EDQUOT) {
+                process->waits_for_reader = true;
+                outputs_block(process);
+                return -EBUSY;
         }
+        if (r == -ENOSPC) {
+                output_on_full_disk(process, log);
+                return -EBUSY;
+        }
+        return r;
 }
 
 /* What flows goes by the stage, and what is in that comes first. */

@@ -127,6 +127,7 @@ struct Process {
         int stdin_fd;              /* owned; -1: closed or not a pipe */
         int position_fd;           /* owned until the stdin log takes it; -1 */
         int discard_fd;            /* owned; memfd while discarding, -1 */
+        bool discard_is_asked;     /* the keeper has not said yet if it has that; nothing goes there before */
         struct event
                 *timer; /* owned; the next of: stop deadline, timeout, lease, full disk; NULL until needed */
         uint64_t lease_deadline_usec; /* monotonic; 0: none */
@@ -370,5 +371,8 @@ uint64_t process_exit_word(const Process *process);
 void process_lift_claims(Process *process);
 /** process_finish_exit() - log what was in the pipes when the main process ended, then the exit record. */
 void process_finish_exit(Process *process);
+/** process_discard_on_held() - the keeper has what counts discarded bytes or, with an error, could not take
+ * it. */
+void process_discard_on_held(Process *process, const KeeperMessage *message);
 /** process_disk_retry() - try again after a full disk. */
 void process_disk_retry(Process *process);

@@ -3,6 +3,7 @@
 
 import os
 import re
+import resource
 import signal
 import subprocess
 
@@ -133,6 +134,27 @@ class DiskFull(PmuxTest):
             self.daemon.kill_engine()
         self.assert_code(self.ended(client, run["id"], timeout=60), 0)
         self.assertEqual(client.show(run["id"])["log"]["end"], total)
+        self.assert_right_bytes(client.subscribe(run["id"], from_=0).collect(), total)
+
+    def test_what_is_discarded_is_not_forgotten_for_want_of_a_descriptor(self):
+        client = self.client(reconnect=True)
+        total = 2 * MIB
+        fifo = os.path.join(self.tmp, "fifo")
+        os.mkfifo(fifo)
+        run = self.sh(client, 'read line <"$3"; exec "$1" -o "$2" -s 8', program("sequence"), str(total),
+                      fifo, retention_bytes=64 * MIB)
+        keeper = self.daemon.keeper_pid()
+        soft, hard = resource.prlimit(keeper, resource.RLIMIT_NOFILE)
+        resource.prlimit(keeper, resource.RLIMIT_NOFILE, (3, hard))
+        self.fill()
+        with open(fifo, "w") as file:
+            file.write("go\n")
+        wait_until(lambda: client.show(run["id"])["log"]["state"] != "ok", what="the disk to be found full")
+        resource.prlimit(keeper, resource.RLIMIT_NOFILE, (soft, hard))
+        self.daemon.kill_engine()
+        self.assert_code(self.ended(client, run["id"]), 0)
+        self.assertEqual(client.show(run["id"])["log"]["end"], total)
+        os.unlink(self.ballast)
         self.assert_right_bytes(client.subscribe(run["id"], from_=0).collect(), total)
 
     def test_what_was_discarded_is_not_forgotten_over_a_log_that_cannot_be_opened(self):
