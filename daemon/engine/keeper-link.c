@@ -13,7 +13,7 @@
 #include "common/fd.h"
 #include "common/list.h"
 
-#define SEND_RETRY_MSEC 2
+#define SEND_RETRY_USEC 2000
 
 typedef struct QueuedMessage {
         List link;
@@ -27,6 +27,7 @@ typedef struct QueuedMessage {
 struct KeeperLink {
         int fd;              /* owned */
         struct event *event; /* owned */
+        struct event *retry; /* owned; a turn in which to send what could not be sent */
         const KeeperLinkOps *ops;
         void *userdata; /* borrowed */
         List queue;
@@ -203,6 +204,13 @@ static void keeper_link_on_readable(evutil_socket_t fd, short what, void *userda
         }
 }
 
+/* What is queued is sent at the end of the turn, behind the registry's commit. */
+static void keeper_link_on_retry(evutil_socket_t fd, short what, void *userdata) {
+        (void)fd;
+        (void)what;
+        (void)userdata;
+}
+
 int keeper_link_new(KeeperLink **ret_link, int socket_fd, struct event_base *base, const KeeperLinkOps *ops,
                     void *userdata, Handover *ret_handover, Error *reterr_error) {
         CLEANUP(keeper_link_free) KeeperLink *link = NULL;
@@ -224,7 +232,8 @@ int keeper_link_new(KeeperLink **ret_link, int socket_fd, struct event_base *bas
                 return error_set_errno(reterr_error, r, "the keeper's handover broke off");
         }
         link->event = event_new(base, socket_fd, EV_READ | EV_PERSIST, keeper_link_on_readable, link);
-        if (!link->event || event_add(link->event, NULL) < 0) {
+        link->retry = evtimer_new(base, keeper_link_on_retry, NULL);
+        if (!link->event || !link->retry || event_add(link->event, NULL) < 0) {
                 handover_deinit(&handover);
                 return error_set_errno(reterr_error, ENOMEM, "cannot watch the link to the keeper");
         }
@@ -253,6 +262,8 @@ KeeperLink *keeper_link_free(KeeperLink *link) {
                 (void)queued_message_free(queued);
         if (link->event)
                 event_free(link->event);
+        if (link->retry)
+                event_free(link->retry);
         (void)fd_close(link->fd);
         free(link);
         return NULL;
@@ -346,41 +357,47 @@ static int keeper_link_send_once(KeeperLink *link, const QueuedMessage *queued) 
                             : keeper_message_send(link->fd, &queued->message, queued->fds, queued->n_fds);
 }
 
-/* Waits for room in the socket, and while the kernel has no memory for the message or the user has as many
- * descriptors in flight as may be (unix(7), ETOOMANYREFS): no call tells when that is over. */
+/* Waits for room in the socket: the keeper always reads. */
 static int keeper_link_send(KeeperLink *link, const QueuedMessage *queued) {
+        struct pollfd pfd = { .fd = link->fd, .events = POLLOUT };
         int r;
 
-        for (;;) {
-                struct pollfd pfd = { .fd = link->fd, .events = POLLOUT };
-
-                r = keeper_link_send_once(link, queued);
-                if (r == -EAGAIN)
-                        (void)poll(&pfd, 1, -1);
-                else if (r == -ETOOMANYREFS || r == -ENOBUFS || r == -ENOMEM)
-                        (void)poll(NULL, 0, SEND_RETRY_MSEC);
-                else
-                        return r;
-        }
+        while ((r = keeper_link_send_once(link, queued)) == -EAGAIN)
+                (void)poll(&pfd, 1, -1);
+        return r;
 }
 
-static void keeper_link_flush_one(KeeperLink *link) {
-        QueuedMessage *queued = CONTAINER_OF(link->queue.next, QueuedMessage, link);
+/* The kernel has no memory for a message, or the user has as many descriptors in flight as may be (unix(7),
+ * ETOOMANYREFS). No call tells when that is over, and it must not be waited for here: those in flight may be
+ * on their way to us. */
+static bool send_may_succeed_later(int r) {
+        return r == -ETOOMANYREFS || r == -ENOBUFS || r == -ENOMEM;
+}
 
+/* Return: whether the queue goes on. */
+static bool keeper_link_flush_one(KeeperLink *link) {
+        QueuedMessage *queued = CONTAINER_OF(link->queue.next, QueuedMessage, link);
+        const struct timeval delay = { .tv_usec = SEND_RETRY_USEC };
+
+        if (send_may_succeed_later(keeper_link_send(link, queued))) {
+                if (evtimer_add(link->retry, &delay) < 0)
+                        link->ops->on_lost(link->userdata);
+                return false;
+        }
+        /* any other failure means that the keeper is gone: the next read says so and the engine ends */
         link->n_urgent -= message_is_urgent(&queued->message);
-        /* a failure means that the keeper is gone: the next read says so and the engine ends */
-        (void)keeper_link_send(link, queued);
         (void)queued_message_free(queued);
+        return true;
 }
 
 void keeper_link_flush(KeeperLink *link) {
-        while (!list_empty(&link->queue))
-                keeper_link_flush_one(link);
+        while (!list_empty(&link->queue) && keeper_link_flush_one(link))
+                ;
 }
 
 void keeper_link_flush_urgent(KeeperLink *link) {
-        while (link->n_urgent > 0)
-                keeper_link_flush_one(link);
+        while (link->n_urgent > 0 && keeper_link_flush_one(link))
+                ;
 }
 
 /* What is to be dropped at the end of the turn has been replaced by a descriptor that is to stay. */
@@ -396,28 +413,19 @@ static void keeper_link_undrop(KeeperLink *link, KeeperLabel label, uint64_t pro
         }
 }
 
-static int link_put(KeeperLink *link, KeeperLabel label, uint64_t process, uint32_t run, int fd,
-                    uint32_t flags) {
+int keeper_link_put_ask(KeeperLink *link, KeeperLabel label, uint64_t process, uint32_t run, int fd) {
         const QueuedMessage put = {
                 .message = { .type = KEEPER_PUT,
                              .label = label,
                              .process = process,
                              .run = run,
-                             .flags = flags },
+                             .flags = KEEPER_PUT_TELL },
                 .fds = { fd }, /* borrowed, as nothing is queued */
                 .n_fds = 1,
         };
 
         keeper_link_undrop(link, label, process, run);
         return keeper_link_send(link, &put);
-}
-
-int keeper_link_put(KeeperLink *link, KeeperLabel label, uint64_t process, uint32_t run, int fd) {
-        return link_put(link, label, process, run, fd, 0);
-}
-
-int keeper_link_put_ask(KeeperLink *link, KeeperLabel label, uint64_t process, uint32_t run, int fd) {
-        return link_put(link, label, process, run, fd, KEEPER_PUT_TELL);
 }
 
 void keeper_link_tell(KeeperLink *link, const KeeperMessage *message) {

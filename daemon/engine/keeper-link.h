@@ -62,15 +62,13 @@ int keeper_link_queue_spawn(KeeperLink *link, const KeeperMessage *message, char
  * for it, on_lost is called, so that the next engine says it. */
 void keeper_link_tell(KeeperLink *link, const KeeperMessage *message);
 /** keeper_link_flush() - send what is queued, in order; waits for room in the socket (the keeper always
- * reads). */
+ * reads). Where the kernel takes no more for now it has another turn of the loop begin soon. */
 void keeper_link_flush(KeeperLink *link);
 /** keeper_link_flush_urgent() - likewise, up to the last message that somebody waits for: what comes after it
  * only lets the keeper forget something, and has time until the replies are out. */
 void keeper_link_flush_urgent(KeeperLink *link);
-/** keeper_link_put() - hand a duplicate of a descriptor (borrowed) to the keeper, now. Return: 0 or -errno.
- */
-int keeper_link_put(KeeperLink *link, KeeperLabel label, uint64_t process, uint32_t run, int fd);
-/** keeper_link_put_ask() - likewise, and the keeper answers with a HELD whether it has it. */
+/** keeper_link_put_ask() - hand a duplicate of a descriptor (borrowed) to the keeper, now; it answers with a
+ * HELD whether it has it. Return: 0; -ETOOMANYREFS, -ENOBUFS, -ENOMEM: not now; -errno. */
 int keeper_link_put_ask(KeeperLink *link, KeeperLabel label, uint64_t process, uint32_t run, int fd);
 /** keeper_link_drop() - let the keeper close one, at the end of the turn. */
 void keeper_link_drop(KeeperLink *link, KeeperLabel label, uint64_t process, uint32_t run);
