@@ -62,20 +62,26 @@ static void process_adopt_lease(Process *process) {
                 process->lease_deadline_usec = clock_monotonic_usec() + LEASE_REATTACH_USEC;
 }
 
-static void process_adopt_running(Process *process) {
-        bool paused = process->state == PROCESS_PAUSED; /* as loaded */
+void process_adopt_input(Process *process) {
         StdinLog *stdin_log;
         LogChunk chunk;
         Log *log;
 
-        process->state = adopted_state(process, paused);
-        process_outputs_start(process);
-        if (process->position_fd >= 0 && process_stdin_log(process, &stdin_log, NULL) >= 0 &&
+        if ((process->stdin_fd >= 0 || process->position_fd >= 0 || process->stdin_log) &&
+            process_stdin_log(process, &stdin_log, NULL) >= 0 &&
             stdin_log_accepted(stdin_log) > process->run.start_stdin_offset &&
             process_log(process, &log, NULL) >= 0 &&
             (log_last_record(log, RECORD_INPUT, process->run.run, &chunk) <= 0 ||
              chunk.argument < stdin_log_accepted(stdin_log)))
                 (void)process_record(process, RECORD_INPUT, SOURCE_STDIN, stdin_log_accepted(stdin_log));
+}
+
+static void process_adopt_running(Process *process) {
+        bool paused = process->state == PROCESS_PAUSED; /* as loaded */
+
+        process->state = adopted_state(process, paused);
+        process_outputs_start(process);
+        process_adopt_input(process);
         process_deliver(process);
 }
 

@@ -282,6 +282,8 @@ void process_begin_running(Process *process, int pid, bool watch) {
         if (watch)
                 process_outputs_start(process);
         (void)process_record(process, RECORD_START, SOURCE_NONE, (uint64_t)pid);
+        if (process->is_adopted)
+                process_adopt_input(process);
         (void)process_transit(process, PROCESS_EVENT_SPAWNED);
         if (process->config.lease == LEASE_TIME)
                 process->lease_deadline_usec = clock_monotonic_usec() + process->config.lease_usec;

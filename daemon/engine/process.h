@@ -216,6 +216,9 @@ int process_check_restart(const Process *process, Error *reterr_error);
 int process_respawn(Process *process, Error *reterr_error);
 /** process_adopt() - take up the latest run from the keeper's handover after the engine was replaced. */
 void process_adopt(Process *process, Handover *handover);
+/** process_adopt_input() - record the input that an engine before this one accepted and had no time to
+ * record; private to process-*.c. */
+void process_adopt_input(Process *process);
 /** process_lose() - the keeper of the latest run is gone, and with it streams and status: record it as
  * unknown. */
 void process_lose(Process *process);

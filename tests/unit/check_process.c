@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Directories of processes, and the one that is made ahead for the next, and what becomes of a lease, in the
- * whole engine of engine-fixture.h. */
+/* Directories of processes, and the one that is made ahead for the next, and what becomes of a lease and of
+ * input when the engine is killed, in the whole engine of engine-fixture.h. */
 
 #include "daemon/engine/process.h"
 
@@ -323,9 +323,33 @@ START_TEST(a_client_that_is_lost_with_an_engine_loses_its_lease_with_the_next)
 }
 END_TEST
 
+static Process *only_process(void) {
+        return CONTAINER_OF(engine.supervisor.processes.next, Process, link);
+}
+
+/* The first input of a process that is about to run, or that runs. */
+START_TEST(input_that_was_accepted_just_before_a_kill_gets_its_record)
+{
+        LogChunk chunk = {};
+        StdinLog *input;
+        Log *log;
+
+        (void)ask_by(&client, "run", "{\"argv\":[\"%s\"]}", _i == 0 ? "late" : "cat");
+        turns();
+        ck_assert_int_eq(process_stdin_log(only_process(), &input, NULL), 0);
+        ck_assert_int_eq(stdin_log_accept(input, NULL, 0, "one\n", 4, false, NULL, NULL, NULL), 0);
+        kill_engine();
+        ck_assert_int_eq(process_log(only_process(), &log, NULL), 0);
+        ck_assert_int_eq(log_last_record(log, RECORD_INPUT, 1, &chunk), 1);
+        ck_assert_uint_eq(chunk.argument, 4);
+        ck_assert_uint_eq(process_input_taken(only_process()), 4);
+}
+END_TEST
+
 static Suite *process_suite(void) {
         Suite *suite = suite_create("process");
         TCase *tcase = tcase_create("directories"), *leases = tcase_create("leases");
+        TCase *kills = tcase_create("kills");
 
         tcase_set_timeout(tcase, 60);
         tcase_add_checked_fixture(tcase, setup, teardown);
@@ -342,6 +366,9 @@ static Suite *process_suite(void) {
         tcase_add_loop_test(leases, a_client_that_is_lost_with_an_engine_loses_its_lease_with_the_next, 0, 2);
         suite_add_tcase(suite, tcase);
         suite_add_tcase(suite, leases);
+        tcase_add_checked_fixture(kills, setup, teardown);
+        tcase_add_loop_test(kills, input_that_was_accepted_just_before_a_kill_gets_its_record, 0, 2);
+        suite_add_tcase(suite, kills);
         return suite;
 }
 
