@@ -171,12 +171,25 @@ static bool has_lossless_reader(const Process *process) {
         return false;
 }
 
+/* Tried again and again, told once. */
 static void output_tell_full_disk(Process *process) {
         process->disk_retry_usec = clock_monotonic_usec() + DISK_RETRY_USEC;
         process_arm_timer(process);
+        if (process->full_disk_told)
+                return;
+        process->full_disk_told = true;
         (void)fprintf(stderr, "<4>process %" PRIu64 ": the disk is full: %s\n", process->id,
                       process->waits_for_disk ? "the process waits" : "its output is discarded");
         process->host->ops->on_event(process, "full-disk", process->host->userdata);
+}
+
+/* Output went into the log. */
+static void output_tell_works(Process *process) {
+        process->output_error_told = false;
+        if (!process->full_disk_told)
+                return;
+        process->full_disk_told = false;
+        process->host->ops->on_event(process, "full-disk-over", process->host->userdata);
 }
 
 static void output_undo_discard(Process *process) {
@@ -217,8 +230,10 @@ void process_discard_on_held(Process *process, const KeeperMessage *message) {
 
 /* Something is wrong that may pass (no descriptor, no memory, an error of the disk): the process waits. */
 static void output_wait(Process *process, const Error *error) {
-        (void)fprintf(stderr, "<3>process %" PRIu64 ": cannot log its output, trying again: %s\n",
-                      process->id, error->text);
+        if (!process->output_error_told)
+                (void)fprintf(stderr, "<3>process %" PRIu64 ": cannot log its output, trying again: %s\n",
+                              process->id, error->text);
+        process->output_error_told = true;
         process->waits_for_disk = true;
         outputs_block(process);
         process->disk_retry_usec = clock_monotonic_usec() + DISK_RETRY_USEC;
@@ -245,7 +260,7 @@ void process_disk_retry(Process *process) {
                 process->discard_fd = fd_close(process->discard_fd);
                 keeper_link_drop(process->host->link, KEEPER_LABEL_DISCARD, process->id, 0);
                 process->host->ops->on_event(process, "gap", process->host->userdata);
-                process->host->ops->on_event(process, "full-disk-over", process->host->userdata);
+                output_tell_works(process);
         }
         process->waits_for_disk = false;
         outputs_unblock(process);
@@ -276,6 +291,8 @@ static int output_move(Process *process, unsigned i, int fd, size_t max, size_t 
                 output_on_full_disk(process, log);
                 return -EBUSY;
         }
+        if (r == 0)
+                output_tell_works(process);
         return r;
 }
 

@@ -155,6 +155,8 @@ struct Process {
         bool stored_paused; /* the supervisor's: what the registry says of it */
         bool waits_for_reader;
         bool waits_for_disk;
+        bool full_disk_told;     /* by an event; when output can be logged again, another tells that */
+        bool output_error_told;  /* likewise to stderr: why its output cannot be logged */
         bool has_new_dir;        /* nothing was ever put into its directory but by us */
         bool is_adopted;         /* the latest run was begun under an engine before this one */
         uint32_t watched_run;    /* whose tree was taken under watch by this engine; 0: none */

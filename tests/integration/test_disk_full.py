@@ -6,6 +6,7 @@ import re
 import resource
 import signal
 import subprocess
+import time
 
 from pmux_client import K_DATA, K_EXIT, K_GAP, K_WRITER, NULL, STDIN, STDOUT, RpcError
 from pmux_daemon import wait_until
@@ -105,6 +106,7 @@ class DiskFull(PmuxTest):
 
     def test_wait_until_there_is_space(self):
         client = self.client()
+        events = client.events()
         total = 2 * MIB
         fifo = os.path.join(self.tmp, "fifo")
         os.mkfifo(fifo)
@@ -117,8 +119,13 @@ class DiskFull(PmuxTest):
         wait_until(lambda: client.show(run["id"])["log"]["state"] == "waiting",
                    what="the child to wait for the disk")
         self.assertEqual(client.show(run["id"])["state"], "running")
+        until = time.monotonic() + 2
+        while time.monotonic() < until:  # it is tried again all the while
+            self.assertEqual(client.show(run["id"])["log"]["state"], "waiting")
         os.unlink(self.ballast)
         self.assert_code(self.ended(client, run["id"]), 0)
+        kinds = [e["type"] for e in events.wait_for("exited", run["id"])]
+        self.assertEqual([k for k in kinds if "disk" in k], ["full-disk", "full-disk-over"])
         records = client.subscribe(run["id"], from_=0).collect()
         self.assert_right_bytes(records, total)
         self.assertEqual([r for r in records if r.kind == K_GAP], [])
