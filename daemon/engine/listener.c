@@ -12,6 +12,7 @@
 
 #include "common/fd.h"
 #include "daemon/engine/error-json.h"
+#include "daemon/engine/fd-room.h"
 
 #define ACCEPT_AT_ONCE 64
 #define PAUSE_USEC (100 * 1000)
@@ -82,7 +83,8 @@ static void listener_on_readable(evutil_socket_t listen_fd, short what, void *us
                                 listener_on_exhaustion(listener);
                         return;
                 }
-                if (client_new(&client, listener->clients, fd, &error) < 0)
+                if (fd_room_check(FD_USE_CLIENT, fd, &error) < 0 ||
+                    client_new(&client, listener->clients, fd, &error) < 0)
                         listener_refuse(fd, &error);
         }
 }

@@ -196,6 +196,22 @@ static bool input_is_retry(StdinLog *log, const StdinWriter *writer, uint64_t en
         return true;
 }
 
+/* What cannot be delivered for want of a descriptor is better not accepted. */
+static int input_check_room(Process *process, StdinLog *log, Error *reterr_error) {
+        bool is_new;
+        int fd, r;
+
+        if (process->position_is_held || process->position_is_asked)
+                return 0;
+        r = stdin_log_position_fd(log, &fd, &is_new, reterr_error);
+        if (r < 0 || !is_new)
+                return r;
+        r = process_host_check_room(process->host, FD_USE_INPUT, fd, reterr_error);
+        if (r < 0)
+                stdin_log_close_position(log);
+        return r;
+}
+
 int process_input(Process *process, const InputFrom *from, uint64_t position, const void *data, size_t size,
                   bool eof, uint64_t *ret_accepted, uint64_t *ret_end, Error *reterr_error) {
         const StdinWriter *writer = from->writer;
@@ -221,6 +237,11 @@ int process_input(Process *process, const InputFrom *from, uint64_t position, co
                 return error_set(reterr_error, ERROR_WOULD_BLOCK,
                                  "process %" PRIu64 " has %d bytes of input waiting already", process->id,
                                  LIMIT_STDIN_BYTES);
+        if (size > 0) {
+                r = input_check_room(process, log, reterr_error);
+                if (r < 0)
+                        return r;
+        }
         if (process->config.transcript && size > 0) {
                 r = process_transcript_begin(process, from->pid, reterr_error);
                 if (r < 0)

@@ -95,6 +95,15 @@ static int start_open_stdio(Start *start, ProcessConfig *config, Error *reterr_e
         return 0;
 }
 
+/* Our ends of the pipes stay as long as the run. */
+static int start_check_room(const Start *start, ProcessHost *host, Error *reterr_error) {
+        int highest = -1;
+
+        for (unsigned i = START_ENGINE_STDIN; i <= START_ENGINE_STDERR; i++)
+                highest = MAX(highest, start->fds[i]);
+        return highest < 0 ? 0 : process_host_check_room(host, FD_USE_PROCESS, highest, reterr_error);
+}
+
 /* What the child and the keeper alone will hold travels as it is; of what is ours, too, a duplicate. */
 static int start_send(Process *process, Start *start, char *spec, size_t spec_size) {
         KeeperMessage message = { .type = KEEPER_SPAWN, .process = process->id, .run = process->run.run };
@@ -163,6 +172,8 @@ static int process_spawn(Process *process, Error *reterr_error) {
         r = process_load_env(process, reterr_error);
         if (r >= 0)
                 r = start_open_stdio(&start, &process->config, reterr_error);
+        if (r >= 0)
+                r = start_check_room(&start, process->host, reterr_error);
         if (r >= 0)
                 r = tree_prepare(process->host->tree_root, &tree, &start.fds[START_CGROUP], reterr_error);
         if (r >= 0)

@@ -92,23 +92,39 @@ static void process_untouch_log(Process *process) {
         process->host->n_open_logs--;
 }
 
-/* The log is about to be used and may open descriptors: let the one that rested longest close its own. */
+/* Closes what is opened again when it is needed. */
+static void process_idle_logs(Process *process) {
+        process_untouch_log(process);
+        if (process->log)
+                log_idle(process->log);
+        if (process->stdin_log)
+                stdin_log_idle(process->stdin_log);
+}
+
+/* A log is about to be used and may open descriptors: let the one that rested longest close its own. */
 static void process_touch_log(Process *process) {
         ProcessHost *host = process->host;
+        bool is_one_more = !list_linked(&process->log_link);
 
-        if (list_linked(&process->log_link)) {
+        if (!is_one_more) {
                 if (process->log_link.next == &host->open_logs)
                         return;
                 list_remove(&process->log_link);
         } else
                 host->n_open_logs++;
         list_append(&host->open_logs, &process->log_link);
-        if (host->n_open_logs > LIMIT_OPEN_LOGS) {
-                Process *oldest = CONTAINER_OF(host->open_logs.next, Process, log_link);
+        if (is_one_more && host->n_open_logs > fd_room_open_logs())
+                process_idle_logs(CONTAINER_OF(host->open_logs.next, Process, log_link));
+}
 
-                process_untouch_log(oldest);
-                log_idle(oldest->log);
-        }
+int process_host_check_room(ProcessHost *host, FdUse use, int fd, Error *reterr_error) {
+        int r;
+
+        r = fd_room_check(use, fd, reterr_error);
+        if (r > 0)
+                LIST_FOREACH(Process, process, &host->open_logs, log_link)
+                        process_idle_logs(process);
+        return MIN(r, 0);
 }
 
 int process_new(Process **ret_process, ProcessHost *host, uint64_t id, ProcessConfig *config,
@@ -199,8 +215,7 @@ void process_host_rest(ProcessHost *host) {
                 list_remove(&process->rest_link);
                 if (!process_is_over(process))
                         continue; /* it runs again */
-                process_untouch_log(process);
-                log_idle(process->log);
+                process_idle_logs(process);
         }
 }
 
@@ -270,6 +285,8 @@ int process_stdin_log(Process *process, StdinLog **ret_log, Error *reterr_error)
                 process->position_fd = -1;
                 process->has_new_dir = false;
         }
+        if (process->stdin_fd >= 0)
+                process_touch_log(process);
         *ret_log = process->stdin_log;
         return 0;
 }

@@ -12,6 +12,7 @@
 
 #include "common/error.h"
 #include "common/list.h"
+#include "daemon/engine/fd-room.h"
 #include "daemon/engine/keeper-link.h"
 #include "daemon/engine/log.h"
 #include "daemon/engine/process-config.h"
@@ -52,7 +53,8 @@ typedef struct ProcessHost {
         const ProcessOps *ops;   /* static */
         void *userdata;          /* borrowed */
         size_t n_lease_holders;  /* processes with one */
-        List open_logs;          /* processes whose logs hold descriptors, least recently used first */
+        List open_logs; /* processes whose logs (of input, too) may hold descriptors, least recently used
+                           first */
         size_t n_open_logs;
         List resting;   /* processes whose runs are over and whose logs hold descriptors that they can do
                            without */
@@ -188,6 +190,9 @@ void process_host_init(ProcessHost *host);
 void process_host_deinit(ProcessHost *host);
 /** process_host_rest() - let the logs of runs that are over close their descriptors. */
 void process_host_rest(ProcessHost *host);
+/** process_host_check_room() - as fd_room_check(); where few descriptors are left, closes those of logs.
+ * Return: 0; ERROR_LIMIT. Private to process-*.c. */
+int process_host_check_room(ProcessHost *host, FdUse use, int fd, Error *reterr_error);
 /** process_host_prepare() - make a directory with a log, so that the next process, which will be 'id', need
  * not wait for one: a step at a time. A failure matters only then. Return: whether there is more to do. */
 bool process_host_prepare(ProcessHost *host, uint64_t id);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "common/bytes.h"
+#include "daemon/engine/fd-room.h"
 #include "daemon/engine/limits.h"
 #include "daemon/engine/wait.h"
 
@@ -60,15 +61,17 @@ static void limits_measure(const Request *request, uint64_t used[LIMIT_INDEX_N_]
 }
 
 static json_t *limits_json(const Request *request) {
-        uint64_t used[LIMIT_INDEX_N_] = {};
+        uint64_t used[LIMIT_INDEX_N_] = {}, max;
         json_t *object = json_object();
 
         limits_measure(request, used);
-        for (size_t i = 0; object && i < ARRAY_SIZE(limits); i++)
+        for (size_t i = 0; object && i < ARRAY_SIZE(limits); i++) {
+                max = i == LIMIT_INDEX_OPEN_LOGS ? fd_room_open_logs() : limits[i].max;
                 if (limits[i].name)
-                        (void)json_object_set_new(object, limits[i].name,
-                                                  json_pack("{s:I, s:I}", "used", (json_int_t)used[i], "max",
-                                                            (json_int_t)limits[i].max));
+                        (void)json_object_set_new(
+                                object, limits[i].name,
+                                json_pack("{s:I, s:I}", "used", (json_int_t)used[i], "max", (json_int_t)max));
+        }
         return object;
 }
 

@@ -170,6 +170,10 @@ int stdin_log_position_fd(StdinLog *log, int *ret_fd, bool *ret_is_new, Error *r
         return 0;
 }
 
+void stdin_log_close_position(StdinLog *log) {
+        log->position_fd = fd_close(log->position_fd);
+}
+
 uint64_t stdin_log_accepted(const StdinLog *log) {
         return log->accepted;
 }

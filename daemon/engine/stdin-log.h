@@ -60,6 +60,10 @@ int stdin_log_begin_run(StdinLog *log, uint32_t run, Error *reterr_error);
  */
 int stdin_log_position_fd(StdinLog *log, int *ret_fd, bool *ret_is_new, Error *reterr_error);
 
+/** stdin_log_close_position() - close a descriptor that was new and has delivered nothing: as if it had not
+ * been asked for. */
+void stdin_log_close_position(StdinLog *log);
+
 uint64_t stdin_log_accepted(const StdinLog *log); /* stdin offset up to which input is accepted */
 uint64_t stdin_log_taken(const StdinLog *log);    /* up to which the pipe has it (or it was cancelled) */
 uint64_t stdin_log_base(const StdinLog *log);     /* what is below was taken or dropped before the latest

@@ -49,6 +49,48 @@ class DescriptorsExhausted(PmuxTest):
 
     def test_of_the_engine(self):
         self.check(0, 12)
+        self.check(0, 150)
+
+    def test_what_runs_goes_on_when_nothing_more_can_begin(self):
+        """Processes leave descriptors for their input, their logs and for clients, also of the next engine."""
+        client = self.client()
+        for pid in self.pids(client):
+            self.limit(pid, 256)
+        runs = []
+
+        def expect(size):
+            for run in runs:
+                wait_until(lambda: self.shown(client, run)["log_end"] == size, what="the answer of %d" % run)
+        with self.assertRaises(RpcError) as caught:
+            while len(runs) < 100:
+                runs.append(self.sh(client, 'while read -r l; do echo "got $l"; done')["id"])
+        self.assertEqual(caught.exception.name, "limit")
+        self.assertIn("RLIMIT_NOFILE", caught.exception.message)
+        self.assertGreater(len(runs), 20)
+        for run in runs:
+            client.write(run, b"hi\n")
+        expect(7)
+        others = [Client(self.daemon.socket) for _ in range(10)]
+        for other in others:
+            self.assertEqual(other.status()["running"], len(runs))
+            other.close()
+        self.daemon.kill_engine()
+        client = self.client()
+        for run in runs:
+            client.write(run, b"hi\n")
+        expect(14)
+        self.assertEqual(self.daemon.cli("logs", str(runs[0])).stdout, b"got hi\n" * 2)
+        half = len(runs) // 2
+        client.stop(*runs[half:], now=True)
+        del runs[half:]
+        runs.append(self.sh(client, 'echo "got hi"; read -r l; echo "got $l"; exec sleep 1000')["id"])
+        client.write(runs[-1], b"hi\n")
+        expect(14)
+        client.stop(*runs, now=True)
+
+    @staticmethod
+    def shown(client, run):
+        return [p for p in client.list() if p["id"] == run][0]
 
     def test_of_the_keeper(self):
         self.check(1, 80)
