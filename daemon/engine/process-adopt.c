@@ -21,6 +21,7 @@ void process_lose(Process *process) {
         process_drop_stdin(process);
         if (!(process->run.ended & RUN_LOGGED_EXIT))
                 (void)process_record(process, RECORD_EXIT, SOURCE_NONE, process_exit_word(process));
+        process_tell_disk_works(process);
         process_set_ended(process, RUN_ENDS);
         process->host->ops->on_event(process, "exited", process->host->userdata);
 }

@@ -171,25 +171,31 @@ static bool has_lossless_reader(const Process *process) {
         return false;
 }
 
+void process_tell_disk_works(Process *process) {
+        if (!(process->run.ended & RUN_FULL_DISK))
+                return;
+        process->run.ended &= ~RUN_FULL_DISK;
+        process->host->ops->on_event(process, "full-disk-over", process->host->userdata);
+        process_changed(process, PROCESS_CHANGED_RUN);
+}
+
 /* Tried again and again, told once. */
 static void output_tell_full_disk(Process *process) {
         process->disk_retry_usec = clock_monotonic_usec() + DISK_RETRY_USEC;
         process_arm_timer(process);
-        if (process->full_disk_told)
+        if (process->run.ended & RUN_FULL_DISK)
                 return;
-        process->full_disk_told = true;
+        process->run.ended |= RUN_FULL_DISK;
         (void)fprintf(stderr, "<4>process %" PRIu64 ": the disk is full: %s\n", process->id,
                       process->waits_for_disk ? "the process waits" : "its output is discarded");
         process->host->ops->on_event(process, "full-disk", process->host->userdata);
+        process_changed(process, PROCESS_CHANGED_RUN); /* the next engine tells the end of it */
 }
 
 /* Output went into the log. */
 static void output_tell_works(Process *process) {
         process->output_error_told = false;
-        if (!process->full_disk_told)
-                return;
-        process->full_disk_told = false;
-        process->host->ops->on_event(process, "full-disk-over", process->host->userdata);
+        process_tell_disk_works(process);
 }
 
 static void output_undo_discard(Process *process) {

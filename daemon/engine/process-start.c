@@ -227,7 +227,8 @@ int process_start(Process *process, Error *reterr_error) {
         process->run = (RegistryRun){
                 .process = process->id,
                 .run = before.run + 1,
-                .ended = initial_ends(&process->config) | (before.ended & RUN_CLAIMS_MAX << RUN_CLAIMS_SHIFT),
+                .ended = initial_ends(&process->config) |
+                         (before.ended & (RUN_FULL_DISK | RUN_CLAIMS_MAX << RUN_CLAIMS_SHIFT)),
                 .start_usec = clock_realtime_usec(),
                 .start_monotonic_usec = clock_monotonic_usec(),
                 .start_offset = log_end(log),

@@ -157,8 +157,7 @@ struct Process {
         bool stored_paused; /* the supervisor's: what the registry says of it */
         bool waits_for_reader;
         bool waits_for_disk;
-        bool full_disk_told;     /* by an event; when output can be logged again, another tells that */
-        bool output_error_told;  /* likewise to stderr: why its output cannot be logged */
+        bool output_error_told;  /* to stderr: why its output cannot be logged */
         bool has_new_dir;        /* nothing was ever put into its directory but by us */
         bool is_adopted;         /* the latest run was begun under an engine before this one */
         uint32_t watched_run;    /* whose tree was taken under watch by this engine; 0: none */
@@ -384,5 +383,8 @@ void process_finish_exit(Process *process);
 /** process_discard_on_held() - the keeper has what counts discarded bytes or, with an error, could not take
  * it. */
 void process_discard_on_held(Process *process, const KeeperMessage *message);
+/** process_tell_disk_works() - no output waits for room in the log, or there is none any more: an event tells
+ * it where another one told that it did. */
+void process_tell_disk_works(Process *process);
 /** process_disk_retry() - try again after a full disk. */
 void process_disk_retry(Process *process);

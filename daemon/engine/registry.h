@@ -36,6 +36,7 @@ typedef struct ExitRecord {
 #define RUN_FAILED (1u << 4)  /* never executed */
 #define RUN_SPAWNED (1u << 5) /* the keeper said that it runs or ran */
 #define RUN_LOGGED_EXIT (1u << 6)
+#define RUN_FULL_DISK (1u << 7) /* the event full-disk came, full-disk-over did not yet */
 #define RUN_ENDS (RUN_EXITED | RUN_STDOUT_CLOSED | RUN_STDERR_CLOSED | RUN_EMPTY | RUN_LOGGED_EXIT)
 /* Bits 8 to 15: how many lossless readers there are, who come back after the engine was replaced. */
 #define RUN_CLAIMS_SHIFT 8

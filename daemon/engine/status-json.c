@@ -191,7 +191,7 @@ static json_t *log_to_json(Process *process) {
                 return json_null();
         if (process->discard_fd >= 0)
                 state = "discarding";
-        else if (process->waits_for_disk || process->full_disk_told || process->waits_for_reader)
+        else if (process->waits_for_disk || process->run.ended & RUN_FULL_DISK || process->waits_for_reader)
                 state = "waiting";
         return json_pack("{s:I, s:I, s:I, s:b, s:I, s:s}", "begin", (json_int_t)log_begin(log), "end",
                          (json_int_t)log_end(log), "bytes", (json_int_t)bytes, "gaps",

@@ -427,6 +427,7 @@ int supervisor_recover(Supervisor *supervisor, Handover *handover, bool same_kee
                                 process->state = PROCESS_EXITED;
                         if (same_keeper && registry_run_claims(&process->run) > 0)
                                 process->claim_usec = claim_usec; /* it may run anew before they are back */
+                        process_tell_disk_works(process);         /* it has no output any more */
                         continue;
                 }
                 if (same_keeper)

@@ -143,6 +143,29 @@ class DiskFull(PmuxTest):
         self.assertEqual(client.show(run["id"])["log"]["end"], total)
         self.assert_right_bytes(client.subscribe(run["id"], from_=0).collect(), total)
 
+    def test_another_engine_tells_that_the_full_disk_is_over(self):
+        client = self.client(reconnect=True)
+        for mode in ("discard", "wait"):
+            fifo = os.path.join(self.tmp, mode)
+            os.mkfifo(fifo)
+            run = self.sh(client, 'read line <"$3"; exec "$1" -o "$2" -s 8', program("sequence"), str(2 * MIB),
+                          fifo, full_disk=mode, retention_bytes=64 * MIB)
+            self.fill()
+            with open(fifo, "w") as file:
+                file.write("go\n")
+            wait_until(lambda run=run: client.show(run["id"])["log"]["state"] != "ok",
+                       what="the disk to be found full")
+            keeper, engine = self.daemon.keeper_pid(), self.daemon.engine_pid()
+            os.kill(keeper, signal.SIGSTOP)
+            os.kill(engine, signal.SIGKILL)
+            os.unlink(self.ballast)
+            os.kill(keeper, signal.SIGCONT)
+            self.assert_code(self.ended(client, run["id"]), 0)
+            wait_until(lambda run=run: client.show(run["id"])["log"]["state"] == "ok", what="room")
+            kinds = [e["type"] for e in client.events(since=0, follow=False).rest() if e.get("id") == run["id"]]
+            self.assertEqual([k for k in kinds if "disk" in k], ["full-disk", "full-disk-over"], mode)
+            self.assert_right_bytes(client.subscribe(run["id"], from_=0).collect(), 2 * MIB)
+
     def test_what_is_discarded_is_not_forgotten_for_want_of_a_descriptor(self):
         client = self.client(reconnect=True)
         total = 2 * MIB
