@@ -289,6 +289,7 @@ void supervisor_finish_turn(Supervisor *supervisor) {
                 if (process->run.run != 0) /* else nobody was told that it exists */
                         supervisor_on_event(process, "removed", supervisor);
                 keeper_link_drop(supervisor->host.link, KEEPER_LABEL_POSITION, process->id, 0);
+                keeper_link_drop(supervisor->host.link, KEEPER_LABEL_DISCARD, process->id, 0);
                 process_remove_files(process);
                 supervisor_drop(supervisor, process);
         }

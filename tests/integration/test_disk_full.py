@@ -9,7 +9,7 @@ import subprocess
 import time
 
 from pmux_client import K_DATA, K_EXIT, K_GAP, K_WRITER, NULL, STDIN, STDOUT, RpcError
-from pmux_daemon import wait_until
+from pmux_daemon import fd_names, wait_until
 from pmux_test import PmuxTest, program
 
 MIB = 1 << 20
@@ -142,6 +142,21 @@ class DiskFull(PmuxTest):
         self.assert_code(self.ended(client, run["id"], timeout=60), 0)
         self.assertEqual(client.show(run["id"])["log"]["end"], total)
         self.assert_right_bytes(client.subscribe(run["id"], from_=0).collect(), total)
+
+    def test_what_is_removed_while_it_discards_leaves_nothing_in_the_keeper(self):
+        client = self.client()
+        fifo = os.path.join(self.tmp, "fifo")
+        os.mkfifo(fifo)
+        run = self.sh(client, 'read line <"$1"; head -c 2097152 /dev/zero; read line <"$1"', fifo,
+                      retention_bytes=64 * MIB)
+        self.fill()
+        with open(fifo, "w") as file:
+            file.write("go\n")
+        wait_until(lambda: client.show(run["id"])["log"]["state"] == "discarding", what="the disk to be found full")
+        client.remove(run["id"], force=True)
+        keeper = self.daemon.keeper_pid()
+        wait_until(lambda: not [n for n in fd_names(keeper) if "pmux-discard" in n], timeout=5,
+                   what="the keeper to let go of what counts")
 
     def test_another_engine_tells_that_the_full_disk_is_over(self):
         client = self.client(reconnect=True)
