@@ -423,9 +423,12 @@ int keeper_link_put_ask(KeeperLink *link, KeeperLabel label, uint64_t process, u
                 .fds = { fd }, /* borrowed, as nothing is queued */
                 .n_fds = 1,
         };
+        int r;
 
-        keeper_link_undrop(link, label, process, run);
-        return keeper_link_send(link, &put);
+        r = keeper_link_send(link, &put);
+        if (r >= 0)
+                keeper_link_undrop(link, label, process, run);
+        return r;
 }
 
 void keeper_link_tell(KeeperLink *link, const KeeperMessage *message) {

@@ -420,12 +420,15 @@ START_TEST(with_too_many_descriptors_in_flight_a_message_waits)
         ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
         ck_assert_int_eq(seteuid(uid == 0 ? 65534 : uid), 0);
         fill_flight();
+        keeper_link_drop(link_to_keeper, KEEPER_LABEL_POSITION, 1, 0); /* it is not replaced, so it goes */
         ck_assert_int_eq(keeper_link_put_ask(link_to_keeper, KEEPER_LABEL_POSITION, 1, 0, fd), -ETOOMANYREFS);
         ck_assert_int_eq(keeper_link_queue(link_to_keeper, &message, &fd, 1), 0);
         message.type = KEEPER_FORGET;
         ck_assert_int_eq(keeper_link_queue(link_to_keeper, &message, NULL, 0), 0);
         keeper_link_flush_urgent(link_to_keeper);
         keeper_link_flush(link_to_keeper);
+        ck_assert_int_eq(keeper_message_receive(keeper_fd, &message, fds, &n), 1);
+        ck_assert(message.type == KEEPER_DROP && message.label == KEEPER_LABEL_POSITION);
         ck_assert_int_eq(keeper_message_receive(keeper_fd, &message, fds, &n), -EAGAIN);
         (void)fd_close(in_flight[0]);
         (void)fd_close(in_flight[1]);
