@@ -121,7 +121,7 @@ int process_host_check_room(ProcessHost *host, FdUse use, int fd, Error *reterr_
         int r;
 
         r = fd_room_check(use, fd, reterr_error);
-        if (r > 0)
+        if (r != 0)
                 LIST_FOREACH(Process, process, &host->open_logs, log_link)
                         process_idle_logs(process);
         return MIN(r, 0);

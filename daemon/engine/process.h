@@ -189,8 +189,8 @@ void process_host_init(ProcessHost *host);
 void process_host_deinit(ProcessHost *host);
 /** process_host_rest() - let the logs of runs that are over close their descriptors. */
 void process_host_rest(ProcessHost *host);
-/** process_host_check_room() - as fd_room_check(); where few descriptors are left, closes those of logs.
- * Return: 0; ERROR_LIMIT. Private to process-*.c. */
+/** process_host_check_room() - as fd_room_check(); where few descriptors are left, or none, closes those of
+ * logs: who is refused for them is not the next time. Return: 0; ERROR_LIMIT. Private to process-*.c. */
 int process_host_check_room(ProcessHost *host, FdUse use, int fd, Error *reterr_error);
 /** process_host_prepare() - make a directory with a log, so that the next process, which will be 'id', need
  * not wait for one: a step at a time. A failure matters only then. Return: whether there is more to do. */

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 
 /* Directories of processes, and the one that is made ahead for the next, and what becomes of a lease and of
- * input when the engine is killed, in the whole engine of engine-fixture.h. */
+ * input when the engine is killed, and descriptors that run out, in the whole engine of engine-fixture.h. */
 
 #include "daemon/engine/process.h"
 
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "tests/support/engine-requests.h"
@@ -346,10 +347,33 @@ START_TEST(input_that_was_accepted_just_before_a_kill_gets_its_record)
 }
 END_TEST
 
+/* Where others have taken the descriptors since logs were last closed. */
+START_TEST(a_run_is_not_refused_for_what_logs_hold_but_once)
+{
+        struct rlimit before, few;
+        int fds[1024], n = 0;
+
+        for (unsigned i = 0; i < 4; i++)
+                ck_works(run(""), "one");
+        ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
+        few = (struct rlimit){ .rlim_cur = ARRAY_SIZE(fds), .rlim_max = before.rlim_max };
+        ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
+        do
+                fds[n] = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3);
+        while (fd_room_check(FD_USE_PROCESS, fds[n++], NULL) >= 0);
+        ck_assert_uint_eq(run(""), 0);
+        ck_assert_str_eq(code_of(&client), "limit");
+        ck_assert_uint_ne(run(""), 0);
+        while (n > 0)
+                (void)fd_close(fds[--n]);
+        ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &before), 0);
+}
+END_TEST
+
 static Suite *process_suite(void) {
         Suite *suite = suite_create("process");
         TCase *tcase = tcase_create("directories"), *leases = tcase_create("leases");
-        TCase *kills = tcase_create("kills");
+        TCase *kills = tcase_create("kills"), *room = tcase_create("room");
 
         tcase_set_timeout(tcase, 60);
         tcase_add_checked_fixture(tcase, setup, teardown);
@@ -369,6 +393,9 @@ static Suite *process_suite(void) {
         tcase_add_checked_fixture(kills, setup, teardown);
         tcase_add_loop_test(kills, input_that_was_accepted_just_before_a_kill_gets_its_record, 0, 2);
         suite_add_tcase(suite, kills);
+        tcase_add_checked_fixture(room, setup, teardown);
+        tcase_add_test(room, a_run_is_not_refused_for_what_logs_hold_but_once);
+        suite_add_tcase(suite, room);
         return suite;
 }
 
