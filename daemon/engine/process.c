@@ -285,8 +285,7 @@ int process_stdin_log(Process *process, StdinLog **ret_log, Error *reterr_error)
                 process->position_fd = -1;
                 process->has_new_dir = false;
         }
-        if (process->stdin_fd >= 0)
-                process_touch_log(process);
+        process_touch_log(process);
         *ret_log = process->stdin_log;
         return 0;
 }

@@ -5,7 +5,7 @@ import os
 import resource
 
 from pmux_client import Client, ConnectionLost, Deadline, RpcError
-from pmux_daemon import wait_until
+from pmux_daemon import fd_names, wait_until
 from pmux_test import ENV, PmuxTest
 
 REFUSALS = ("limit", "system", "spawn-failed", "no-memory")
@@ -119,6 +119,20 @@ class DescriptorsExhausted(PmuxTest):
             client.close_stdin(run["id"])
             self.assert_code(self.ended(client, run["id"], for_="empty"), 0)
             self.assertEqual(self.daemon.cli("logs", "--stdout", str(run["id"])).stdout, expected + b"last\n")
+
+    def test_input_that_is_repeated_to_what_has_ended_holds_none(self):
+        client = self.client()
+        engine = self.pids(client)[0]
+        self.limit(engine, 256)
+        runs = [client.run(["/bin/cat"], env=ENV)["id"] for _ in range(20)]
+        for run in runs:
+            client.write(run, b"once\n", key="key", eof=True)
+        for run in runs:
+            self.ended(client, run, for_="empty")
+        for run in runs:
+            self.assertEqual(client.write(run, b"once\n", key="key", eof=True)["accepted"], 5)
+        held = [name for name in fd_names(engine) if name.endswith("/stdin.idx")]
+        self.assertLessEqual(len(held), client.status()["limits"]["open-logs"]["max"], held)
 
     def test_input_is_not_delivered_twice_for_want_of_them_in_the_keeper(self):
         client = self.client()
