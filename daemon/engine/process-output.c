@@ -261,12 +261,14 @@ void process_disk_retry(Process *process) {
                 r = log_discard_end(log, process->discard_fd, &error);
                 if (r < 0) {
                         process->disk_retry_usec = clock_monotonic_usec() + DISK_RETRY_USEC;
-                        return;
+                        if (!process->waits_for_disk)
+                                return; /* it goes on discarding, as it does after what made it wait */
+                } else {
+                        process->discard_fd = fd_close(process->discard_fd);
+                        keeper_link_drop(process->host->link, KEEPER_LABEL_DISCARD, process->id, 0);
+                        process->host->ops->on_event(process, "gap", process->host->userdata);
+                        output_tell_works(process);
                 }
-                process->discard_fd = fd_close(process->discard_fd);
-                keeper_link_drop(process->host->link, KEEPER_LABEL_DISCARD, process->id, 0);
-                process->host->ops->on_event(process, "gap", process->host->userdata);
-                output_tell_works(process);
         }
         process->waits_for_disk = false;
         outputs_unblock(process);

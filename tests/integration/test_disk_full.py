@@ -203,11 +203,17 @@ class DiskFull(PmuxTest):
         self.assert_right_bytes(client.subscribe(run["id"], from_=0).collect(), total)
 
     def test_what_was_discarded_is_not_forgotten_over_a_log_that_cannot_be_opened(self):
+        self.log_that_cannot_be_opened(still_full=False)
+
+    def test_discarding_goes_on_after_a_log_that_could_not_be_opened(self):
+        self.log_that_cannot_be_opened(still_full=True)
+
+    def log_that_cannot_be_opened(self, still_full):
         client = self.client(reconnect=True)
         fifo = os.path.join(self.tmp, "fifo")
         os.mkfifo(fifo)
         self.leave(4 * MIB)
-        run = self.sh(client, 'head -c 8388608 /dev/zero; read line <"$1"; head -c 100000 /dev/zero', fifo,
+        run = self.sh(client, 'head -c 8388608 /dev/zero; read line <"$1"; head -c 3000000 /dev/zero', fifo,
                       retention_bytes=64 * MIB)
         wait_until(lambda: client.show(run["id"])["log"]["end"] == 8 * MIB, what="the first part")
         self.assertEqual(client.show(run["id"])["log"]["state"], "discarding")
@@ -219,16 +225,23 @@ class DiskFull(PmuxTest):
         os.rename(index, index + ".away")
         os.kill(keeper, signal.SIGCONT)
         wait_until(lambda: client.show(run["id"])["log"] is None, what="an engine that cannot open it")
-        os.unlink(self.ballast)
+        if still_full:
+            self.fill()
+        else:
+            os.unlink(self.ballast)
         with open(fifo, "w") as file:
             file.write("go\n")
         wait_until(lambda: "cannot log its output" in self.daemon.stderr_text(), what="output that waits")
         os.rename(index + ".away", index)
-        self.assert_code(self.ended(client, run["id"]), 0)
+        self.assert_code(self.ended(client, run["id"], timeout=10), 0)
+        if still_full:
+            self.assertEqual(client.show(run["id"])["log"]["state"], "discarding")
+            os.unlink(self.ballast)
+            wait_until(lambda: client.show(run["id"])["log"]["state"] == "ok", what="room")
         records = client.subscribe(run["id"], from_=0).collect()
         self.assertEqual(sum(len(r.data) for r in records if r.kind == K_DATA) +
-                         sum(r.arg for r in records if r.kind == K_GAP), 8 * MIB + 100000)
-        self.assertEqual([r.offset for r in records if r.kind == K_EXIT], [8 * MIB + 100000])
+                         sum(r.arg for r in records if r.kind == K_GAP), 8 * MIB + 3000000)
+        self.assertEqual([r.offset for r in records if r.kind == K_EXIT], [8 * MIB + 3000000])
 
     def test_statuses_and_calls_while_the_disk_is_full(self):
         client = self.client()
