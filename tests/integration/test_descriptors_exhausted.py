@@ -3,6 +3,7 @@
 
 import os
 import resource
+import signal
 
 from pmux_client import Client, ConnectionLost, Deadline, RpcError
 from pmux_daemon import fd_names, wait_until
@@ -141,6 +142,7 @@ class DescriptorsExhausted(PmuxTest):
         before = resource.prlimit(keeper, resource.RLIMIT_NOFILE)[0]
         self.leave(keeper, 0)
         client.write(run["id"], b"once\n")
+        client.signal(run["id"], signal.SIGCONT)  # answered behind what the keeper was given before
         self.limit(keeper, before)
         self.daemon.kill_engine()
         client = self.client()
