@@ -4,6 +4,7 @@
 /* The messages between keeper and engine, in one table: fixed-size structs over SOCK_SEQPACKET, descriptors
  * beside them. */
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -171,6 +172,13 @@ typedef struct KeeperPacket {
  * other side is gone; -errno.
  */
 int keeper_message_send(int socket_fd, const KeeperMessage *message, const int *fds, size_t n_fds);
+
+/** keeper_message_is_shortage() - whether what keeper_message_send() returned says that the kernel has no
+ * memory for a message, or the user as many descriptors in flight as may be (unix(7), ETOOMANYREFS): later it
+ * may succeed, and no call tells when. Pure. */
+static inline bool keeper_message_is_shortage(int r) {
+        return r == -ETOOMANYREFS || r == -ENOBUFS || r == -ENOMEM;
+}
 
 /**
  * keeper_message_receive() - receive one message

@@ -367,19 +367,13 @@ static int keeper_link_send(KeeperLink *link, const QueuedMessage *queued) {
         return r;
 }
 
-/* The kernel has no memory for a message, or the user has as many descriptors in flight as may be (unix(7),
- * ETOOMANYREFS). No call tells when that is over, and it must not be waited for here: those in flight may be
- * on their way to us. */
-static bool send_may_succeed_later(int r) {
-        return r == -ETOOMANYREFS || r == -ENOBUFS || r == -ENOMEM;
-}
-
-/* Return: whether the queue goes on. */
+/* A shortage must not be waited for here: the descriptors in flight may be on their way to us. Return:
+ * whether the queue goes on. */
 static bool keeper_link_flush_one(KeeperLink *link) {
         QueuedMessage *queued = CONTAINER_OF(link->queue.next, QueuedMessage, link);
         const struct timeval delay = { .tv_usec = SEND_RETRY_USEC };
 
-        if (send_may_succeed_later(keeper_link_send(link, queued))) {
+        if (keeper_message_is_shortage(keeper_link_send(link, queued))) {
                 if (evtimer_add(link->retry, &delay) < 0)
                         link->ops->on_lost(link->userdata);
                 return false;

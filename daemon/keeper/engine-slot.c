@@ -142,7 +142,7 @@ static bool engine_slot_send(Keeper *keeper, const KeeperMessage *message, const
         r = keeper_message_send(engine->socket_fd, message, fds, n_fds);
         if (r == -EAGAIN)
                 engine->is_blocked = true;
-        else if (r == -ETOOMANYREFS || r == -ENOBUFS || r == -ENOMEM)
+        else if (keeper_message_is_shortage(r))
                 engine->retry_usec = clock_monotonic_usec() + ENGINE_RETRY_USEC;
         else if (r == -EPIPE || r == -ECONNRESET)
                 engine_slot_fail(keeper, NULL);
