@@ -5,7 +5,6 @@
  * refused while some are left for what must go on: processes leave enough for their input, their input for
  * clients, and clients for the logs. */
 
-#include <stdbool.h>
 #include <stddef.h>
 
 #include "common/error.h"

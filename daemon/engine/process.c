@@ -104,16 +104,16 @@ static void process_idle_logs(Process *process) {
 /* A log is about to be used and may open descriptors: let the one that rested longest close its own. */
 static void process_touch_log(Process *process) {
         ProcessHost *host = process->host;
-        bool is_one_more = !list_linked(&process->log_link);
 
-        if (!is_one_more) {
-                if (process->log_link.next == &host->open_logs)
-                        return;
-                list_remove(&process->log_link);
-        } else
-                host->n_open_logs++;
+        if (list_linked(&process->log_link)) {
+                if (process->log_link.next != &host->open_logs) {
+                        list_remove(&process->log_link);
+                        list_append(&host->open_logs, &process->log_link);
+                }
+                return;
+        }
         list_append(&host->open_logs, &process->log_link);
-        if (is_one_more && host->n_open_logs > fd_room_open_logs())
+        if (++host->n_open_logs > fd_room_open_logs())
                 process_idle_logs(CONTAINER_OF(host->open_logs.next, Process, log_link));
 }
 

@@ -61,7 +61,7 @@ class DescriptorsExhausted(PmuxTest):
 
         def expect(size):
             for run in runs:
-                wait_until(lambda: self.shown(client, run)["log_end"] == size, what="the answer of %d" % run)
+                wait_until(lambda: client.show(run)["log_end"] == size, what="the answer of %d" % run)
         with self.assertRaises(RpcError) as caught:
             while len(runs) < 100:
                 runs.append(self.sh(client, 'while read -r l; do echo "got $l"; done')["id"])
@@ -88,10 +88,6 @@ class DescriptorsExhausted(PmuxTest):
         client.write(runs[-1], b"hi\n")
         expect(14)
         client.stop(*runs, now=True)
-
-    @staticmethod
-    def shown(client, run):
-        return [p for p in client.list() if p["id"] == run][0]
 
     def test_of_the_keeper(self):
         self.check(1, 80)
